@@ -1,0 +1,52 @@
+//! Shapes and storage formats of the KV cache.
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// How the numbers of a block are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// 32-bit IEEE float.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// 16-bit IEEE float.
+    #[default]
+    F16,
+}
+
+impl Codec {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Codec::F32 => 4,
+            Codec::Bf16 | Codec::F16 => 2,
+        }
+    }
+}
+
+/// Dimensions of a KV cache. Query head `h` reads KV head `h / group`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvShape {
+    /// Decoder layers.
+    pub layers: usize,
+    /// KV heads of a layer.
+    pub kv_heads: usize,
+    /// Query heads that share one KV head (GQA).
+    pub group: usize,
+    /// Numbers in one key or value.
+    pub head_dim: usize,
+}
+
+impl KvShape {
+    /// Query heads of a layer.
+    pub fn query_heads(&self) -> usize {
+        self.kv_heads * self.group
+    }
+
+    /// Bytes of one slot (K and V) of one head.
+    pub fn slot_bytes(&self, codec: Codec) -> usize {
+        2 * self.head_dim * codec.bytes()
+    }
+}
