@@ -56,9 +56,39 @@ fn best_of_machine() -> Level {
     Level::Baseline
 }
 
+/// What a body may know about the instruction set that it is being compiled for.
+pub trait Isa: 'static {
+    /// The level of [`dispatch!`].
+    const LEVEL: Level;
+
+    /// `a · b + c`: one rounding where the instruction set has a fused multiply-add, two where it would be a library call.
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        if cfg!(target_arch = "aarch64") || Self::LEVEL > Level::Baseline { a.mul_add(b, c) } else { a * b + c }
+    }
+}
+
+/// [`Level::Baseline`] as a type.
+pub enum Baseline {}
+/// [`Level::Avx2`] as a type.
+pub enum Avx2 {}
+/// [`Level::Avx512`] as a type.
+pub enum Avx512 {}
+
+impl Isa for Baseline {
+    const LEVEL: Level = Level::Baseline;
+}
+impl Isa for Avx2 {
+    const LEVEL: Level = Level::Avx2;
+}
+impl Isa for Avx512 {
+    const LEVEL: Level = Level::Avx512;
+}
+
 /// `dispatch! { fn name(level, a: A, b: B) -> R = body; }` defines `fn name(level: Level, a: A, b: B) -> R` that runs the
 /// `#[inline(always)]` function `body(a, b)` compiled for `level`, which must come from [`Level::detect`] or
-/// [`Level::available`]. Generic parameters are written `fn name<T: Trait>(…) = body::<T>`.
+/// [`Level::available`]. Generic parameters are written `fn name<T: Trait>(…) = body::<T>`. In `body` the type `Target` is
+/// the [`Isa`] being compiled for: `body::<T, Target>` hands it on.
 #[macro_export]
 macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident : $bound:path),+>)? (level $(, $arg:ident : $ty:ty)* $(,)?) $(-> $ret:ty)? = $body:expr;) => {
@@ -70,11 +100,15 @@ macro_rules! dispatch {
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx512 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                    #[allow(dead_code)]
+                    type Target = $crate::simd::Avx512;
                     ($body)($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma,f16c")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx2 $(<$($g: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+                    #[allow(dead_code)]
+                    type Target = $crate::simd::Avx2;
                     ($body)($($arg),*)
                 }
                 match level {
@@ -85,6 +119,8 @@ macro_rules! dispatch {
                     $crate::simd::Level::Baseline => {}
                 }
             }
+            #[allow(dead_code)]
+            type Target = $crate::simd::Baseline;
             let _ = level;
             ($body)($($arg),*)
         }
