@@ -4,6 +4,7 @@
 import { spawn } from 'node:child_process'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { stripVTControlCharacters } from 'node:util'
 import { root, setup } from './setup.mjs'
 
 /**
@@ -113,7 +114,7 @@ for (const suite of (chosen.length > 0 ? chosen : Object.keys(SUITES)).flatMap((
   process.stdout.write(`\n── ${suite.name} ──\n`)
   const start = performance.now()
   const { status, output } = await run(suite.command, suite.args, env)
-  const counts = suite.count(output.replaceAll(/\u001b\[[0-9;]*m/g, ''))
+  const counts = suite.count(stripVTControlCharacters(output))
   // A suite that could not run, or ran nothing, has failed whatever it counted.
   if (counts.failed === 0 && (status !== 0 || counts.passed === 0)) counts.failed = 1
   total.passed += counts.passed

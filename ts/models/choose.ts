@@ -50,14 +50,15 @@ function fitting(ggufs: string[], select: string): string[] {
   return named.length > 0 ? named : ggufs.filter((name) => hasQuant(name, select))
 }
 
+/** The quantization name that ends a file name, as llama.cpp's tools write it. */
+const QUANT = /(?:^|[-._])((?:I?Q\d|TQ\d|MXFP4|NVFP4|BF16|F16|F32)[A-Z0-9_]*)$/i
+
 /** `model-Q4_K_M.gguf`, `model.q4_k_m.gguf`, `Q4_K_M-00001-of-00002.gguf`; `Q4_K` is not found in `Q4_K_M`. */
 function hasQuant(name: string, quant: string): boolean {
   const stem = baseName(name)
     .replace(/\.gguf$/i, '')
     .replace(/-\d{5}-of-\d{5}$/, '')
-    .toLowerCase()
-  const wish = quant.toLowerCase()
-  return stem === wish || (stem.endsWith(wish) && /[-._]/.test(stem.charAt(stem.length - wish.length - 1)))
+  return QUANT.exec(stem)?.[1]?.toLowerCase() === quant.toLowerCase()
 }
 
 function baseName(name: string): string {
