@@ -10,7 +10,7 @@ export async function open({ model: reference, threads }) {
     tokenize: (text) => [...model.tokenize(text)],
 
     async measure(tokens, steps) {
-      await using session = await model.createSession({ policy: { kind: 'full' } })
+      const session = await model.createSession({ policy: { kind: 'full' } })
       const start = performance.now()
       await session.prefill(tokens)
       const prefillMs = performance.now() - start
@@ -19,6 +19,7 @@ export async function open({ model: reference, threads }) {
       for await (const step of session.generate({ maxTokens: steps + 1, ignoreEos: true })) {
         if (step.token !== null) stamps.push(performance.now())
       }
+      await session.dispose()
       return { prefillMs, stamps }
     },
 
