@@ -1,7 +1,25 @@
 //! Kernels of headwise: one folder each, with its contract (`mod.rs`), its f64 reference (`reference.rs`) and its CPU body
 //! (`cpu.rs`). They compute on borrowed views and own no memory.
 
+pub mod attend;
+pub mod compact;
+mod format;
+pub mod key_norm;
+pub mod matmul;
+pub mod pool1d;
+mod rows;
 pub mod simd;
+pub mod simd_vector;
+pub mod topk;
+pub mod topk_across_heads;
 mod view;
+pub mod window_scores;
 
+pub use attend::{attend, attend_batch};
+pub use compact::compact;
+pub use key_norm::key_norm;
+pub use pool1d::Pool1d;
+pub use topk::topk;
+pub use topk_across_heads::topk_across_heads;
 pub use view::{Block, BlockLayout, HeadView};
+pub use window_scores::{GroupReduce, RowReduce, Window, WindowScores, group_reduce};

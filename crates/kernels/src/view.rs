@@ -1,6 +1,7 @@
 //! How kernels see the cache: blocks of bytes, borrowed.
 
-use headwise_core::Codec;
+use crate::format;
+use headwise_core::{Codec, Error, Result};
 
 /// One block of a cache: the K rows of `slots` consecutive slots of one (layer, KV head), then their V rows.
 pub trait Block: Sync {
@@ -85,5 +86,40 @@ impl<'a, B: Block> HeadView<'a, B> {
     /// Blocks in use.
     pub fn block_count(&self) -> usize {
         self.layout.blocks_for(self.len)
+    }
+
+    /// Number `d` of the key in `slot`; for references, one number at a time.
+    pub fn key(&self, slot: usize, d: usize) -> f32 {
+        let row = slot % self.layout.slots * self.layout.head_dim;
+        format::number(self.layout.codec, self.keys(slot / self.layout.slots), row + d)
+    }
+
+    /// Number `d` of the value in `slot`.
+    pub fn value(&self, slot: usize, d: usize) -> f32 {
+        let row = slot % self.layout.slots * self.layout.head_dim;
+        format::number(self.layout.codec, self.values(slot / self.layout.slots), row + d)
+    }
+
+    /// Refuses a view whose blocks are too few or too short for `len` slots.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.layout.slots == 0 || self.layout.head_dim == 0 {
+            return Err(Error::invalid("layout", format!("{:?}", self.layout), "positive sizes"));
+        }
+        if self.blocks.len() < self.block_count() {
+            return Err(Error::ShapeMismatch {
+                what: "block table".into(),
+                expected: vec![self.block_count()],
+                got: vec![self.blocks.len()],
+            });
+        }
+        let short = self.blocks[..self.block_count()].iter().find(|block| block.bytes().len() < self.layout.bytes());
+        match short {
+            Some(block) => Err(Error::ShapeMismatch {
+                what: "block bytes".into(),
+                expected: vec![self.layout.bytes()],
+                got: vec![block.bytes().len()],
+            }),
+            None => Ok(()),
+        }
     }
 }

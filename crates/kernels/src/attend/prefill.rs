@@ -1,0 +1,213 @@
+//! Many queries: tiles of keys and values are converted to f32 once and multiplied with panels of queries.
+//!
+//! A panel holds `PANEL_VECTORS` vectors of stacked queries (row, head of the group), transposed, so that every step of the
+//! online softmax works on whole vectors of queries and no lane ever depends on another: logits are `[slot][query]`, sums
+//! `[dimension][query]`. Key tiles start at multiples of [`KEY_TILE`] slots, whatever the prompt's chunks were; slots that a
+//! query does not see add exact zeros. So a row's result does not depend on the rows that it came with.
+
+use super::simd_product::{PANEL_VECTORS, Strided, panel_product};
+use super::{Dims, Partial, Query};
+use crate::dispatch;
+use crate::rows::widen;
+use crate::simd_vector::{Vector, VectorOf};
+use crate::{Block, HeadView};
+use std::ops::Range;
+
+/// Stacked queries of one task.
+pub(super) const QUERY_TILE: usize = 192;
+
+/// Slots that are converted and multiplied at a time. K and V tiles of 64 dimensions fit the second-level cache with room.
+const KEY_TILE: usize = 128;
+
+dispatch! {
+    /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`.
+    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>) -> Partial = body::<VectorOf<Target>, B>;
+}
+
+/// Queries of one panel and their running softmax.
+struct Panel<'a> {
+    /// Slots that each query sees, as numbers. `[width]`
+    visible: &'a mut [f32],
+    /// `[width]`
+    max: &'a mut [f32],
+    /// `[width]`
+    denominator: &'a mut [f32],
+    /// Scaled queries, transposed. `[head_dim][width]`
+    q: &'a mut [f32],
+    /// Numerators, transposed. `[head_dim][width]`
+    sums: &'a mut [f32],
+}
+
+/// Keys and values of some slots as f32, zeros after the last.
+struct KeyTile<'a> {
+    start: usize,
+    /// Slots, padded.
+    slots: usize,
+    /// `[slots][head_dim]`
+    keys: &'a [f32],
+    /// `[slots][head_dim]`
+    values: &'a [f32],
+    /// `[slots]`
+    bias: Option<&'a [f32]>,
+}
+
+#[inline(always)]
+fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>) -> Partial {
+    let Dims { query_heads, group, head_dim } = dims;
+    let view = query.heads[head];
+    let width = PANEL_VECTORS * V::LANES;
+    let count = rows.len() * group;
+    let visible = |i: usize| view.len - query.rows + rows.start + i / group + 1;
+
+    let panel_len = width * (3 + 2 * head_dim);
+    let mut panels = aligned(count.div_ceil(width) * panel_len);
+    let panels = panels.slice();
+    for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
+        let panel = Panel::split(data, width, head_dim);
+        panel.max.fill(f32::NEG_INFINITY);
+        for lane in 0..width {
+            // Lanes after the last query repeat its reach and multiply zeros.
+            let i = p * width + lane;
+            panel.visible[lane] = visible(i.min(count - 1)) as f32;
+            if i < count {
+                let at = ((rows.start + i / group) * query_heads + head * group + i % group) * head_dim;
+                for (d, x) in query.q[at..][..head_dim].iter().enumerate() {
+                    panel.q[d * width + lane] = x * query.scale;
+                }
+            }
+        }
+    }
+
+    let mut scratch = aligned(KEY_TILE * (2 * head_dim + 1 + width));
+    let (keys, rest) = scratch.slice().split_at_mut(KEY_TILE * head_dim);
+    let (values, rest) = rest.split_at_mut(KEY_TILE * head_dim);
+    let (logits, bias) = rest.split_at_mut(KEY_TILE * width);
+    let end = visible(count - 1);
+    for start in (0..end).step_by(KEY_TILE) {
+        let filled = (end - start).min(KEY_TILE);
+        let slots = filled.next_multiple_of(8);
+        widen_rows::<V, B>(view, start, filled, HeadView::keys, &mut keys[..slots * head_dim]);
+        widen_rows::<V, B>(view, start, filled, HeadView::values, &mut values[..slots * head_dim]);
+        let bias = query.bias.map(|all| {
+            bias[..filled].copy_from_slice(&all[head][start..start + filled]);
+            bias[filled..].fill(0.0);
+            &*bias
+        });
+        let tile = KeyTile { start, slots, keys, values, bias };
+        for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
+            let last = (p * width + width).min(count) - 1;
+            if visible(last) > start {
+                let all_see_all = visible(p * width) >= start + slots;
+                attend_tile::<V>(Panel::split(data, width, head_dim), &tile, logits, all_see_all);
+            }
+        }
+    }
+
+    let mut partial = Partial::empty(count, head_dim);
+    for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
+        let panel = Panel::split(data, width, head_dim);
+        for (lane, i) in (p * width..count.min(p * width + width)).enumerate() {
+            partial.max[i] = panel.max[lane];
+            partial.denominator[i] = panel.denominator[lane];
+            for (d, to) in partial.numerator[i * head_dim..][..head_dim].iter_mut().enumerate() {
+                *to = panel.sums[d * width + lane];
+            }
+        }
+    }
+    partial
+}
+
+/// One step of the online softmax for one panel.
+#[inline(always)]
+fn attend_tile<V: Vector>(panel: Panel<'_>, tile: &KeyTile<'_>, logits: &mut [f32], all_see_all: bool) {
+    let width = PANEL_VECTORS * V::LANES;
+    let head_dim = panel.q.len() / width;
+    let logits = &mut logits[..tile.slots * width];
+    let keys = Strided { data: tile.keys, row: head_dim, depth: 1 };
+    panel_product::<V>(keys, tile.slots, panel.q, head_dim, logits, None);
+
+    let mut correction = [0.0; PANEL_VECTORS * 16];
+    for column in (0..width).step_by(V::LANES) {
+        let old_max = V::load(&panel.max[column..]);
+        let mut max = old_max;
+        if all_see_all && tile.bias.is_none() {
+            for row in logits.chunks_exact(width) {
+                max = V::load(&row[column..]).max(max);
+            }
+        } else {
+            let visible = V::load(&panel.visible[column..]);
+            for (slot, row) in logits.chunks_exact_mut(width).enumerate() {
+                let bias = V::splat(tile.bias.map_or(0.0, |bias| bias[slot]));
+                let slot = V::splat((tile.start + slot) as f32);
+                let x = V::load(&row[column..]).add(bias);
+                let x = V::select_ge(slot, visible, V::splat(f32::NEG_INFINITY), x);
+                x.store(&mut row[column..]);
+                max = x.max(max);
+            }
+        }
+        // With a finite base -∞ - base stays -∞ where a query has seen nothing yet.
+        let base = max.max(V::splat(f32::MIN));
+        let factor = old_max.sub(base).exp();
+        let mut sum = V::splat(0.0);
+        for row in logits.chunks_exact_mut(width) {
+            let p = V::load(&row[column..]).sub(base).exp();
+            p.store(&mut row[column..]);
+            sum = sum.add(p);
+        }
+        V::load(&panel.denominator[column..]).mul_add(factor, sum).store(&mut panel.denominator[column..]);
+        max.store(&mut panel.max[column..]);
+        factor.store(&mut correction[column..]);
+    }
+    let values = Strided { data: tile.values, row: 1, depth: head_dim };
+    panel_product::<V>(values, head_dim, logits, tile.slots, panel.sums, Some(&correction));
+}
+
+/// Rows `start .. start + filled` of a head as f32, then zeros to the end of `out`.
+#[inline(always)]
+fn widen_rows<'a, V: Vector, B: Block>(
+    view: HeadView<'a, B>,
+    start: usize,
+    filled: usize,
+    half: fn(&HeadView<'a, B>, usize) -> &'a [u8],
+    out: &mut [f32],
+) {
+    let (head_dim, block_slots, row_bytes) = (view.layout.head_dim, view.layout.slots, view.layout.row_bytes());
+    let mut done = 0;
+    while done < filled {
+        let slot = start + done;
+        let rows = &half(&view, slot / block_slots)[slot % block_slots * row_bytes..];
+        let count = (rows.len() / row_bytes).min(filled - done);
+        widen::<V>(&rows[..count * row_bytes], view.layout.codec, &mut out[done * head_dim..][..count * head_dim]);
+        done += count;
+    }
+    out[done * head_dim..].fill(0.0);
+}
+
+impl<'a> Panel<'a> {
+    fn split(data: &'a mut [f32], width: usize, head_dim: usize) -> Self {
+        let (visible, rest) = data.split_at_mut(width);
+        let (max, rest) = rest.split_at_mut(width);
+        let (denominator, rest) = rest.split_at_mut(width);
+        let (q, sums) = rest.split_at_mut(width * head_dim);
+        Self { visible, max, denominator, q, sums }
+    }
+}
+
+/// Zeros that start at a multiple of 64 bytes, so that no vector straddles two cache lines.
+struct Aligned {
+    data: Vec<f32>,
+    offset: usize,
+}
+
+fn aligned(len: usize) -> Aligned {
+    let data = vec![0.0; len + 16];
+    let offset = data.as_ptr().align_offset(64).min(16);
+    Aligned { data, offset }
+}
+
+impl Aligned {
+    fn slice(&mut self) -> &mut [f32] {
+        let end = self.data.len() - 16 + self.offset;
+        &mut self.data[self.offset..end]
+    }
+}

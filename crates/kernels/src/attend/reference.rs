@@ -1,0 +1,34 @@
+//! Attention in f64, the obvious way: all logits of a row, softmax, weighted sum.
+
+use super::Query;
+use crate::Block;
+
+/// `[rows][query heads][head_dim]`. The arguments must satisfy the contract.
+pub fn attend<B: Block>(query: Query<'_, B>) -> Vec<f64> {
+    let head_dim = query.heads[0].layout.head_dim;
+    let query_heads = query.q.len() / query.rows / head_dim;
+    let group = query_heads / query.heads.len();
+    let mut out = Vec::with_capacity(query.q.len());
+    for row in 0..query.rows {
+        for query_head in 0..query_heads {
+            let kv_head = query_head / group;
+            let head = query.heads[kv_head];
+            let q = &query.q[(row * query_heads + query_head) * head_dim..][..head_dim];
+            let logits: Vec<f64> = (0..=head.len - query.rows + row)
+                .map(|slot| {
+                    let dot: f64 = (0..head_dim).map(|d| q[d] as f64 * head.key(slot, d) as f64).sum();
+                    dot * query.scale as f64 + query.bias.map_or(0.0, |bias| bias[kv_head][slot] as f64)
+                })
+                .collect();
+            let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> =
+                logits.iter().map(|x| if *x == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() }).collect();
+            let total: f64 = weights.iter().sum();
+            for d in 0..head_dim {
+                let sum: f64 = weights.iter().enumerate().map(|(slot, w)| w * head.value(slot, d) as f64).sum();
+                out.push(if total == 0.0 { 0.0 } else { sum / total });
+            }
+        }
+    }
+    out
+}

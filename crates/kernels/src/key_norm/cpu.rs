@@ -1,0 +1,47 @@
+//! Key norms on the CPU: f32 sums of squares, f64 where those would overflow or fade away.
+
+use crate::format::{Format, with_format};
+use crate::simd::Level;
+use crate::simd_vector::{Vector, VectorOf};
+use crate::{Block, HeadView, dispatch};
+use headwise_core::Result;
+
+/// See [`super::key_norm`].
+pub fn key_norm<B: Block>(level: Level, head: HeadView<'_, B>) -> Result<Vec<f32>> {
+    head.check()?;
+    Ok(norms(level, head))
+}
+
+dispatch! {
+    fn norms<B: Block>(level, head: HeadView<'_, B>) -> Vec<f32> = body::<VectorOf<Target>, B>;
+}
+
+#[inline(always)]
+fn body<V: Vector, B: Block>(head: HeadView<'_, B>) -> Vec<f32> {
+    let mut out = Vec::with_capacity(head.len);
+    for block in 0..head.block_count() {
+        let keys = head.keys(block).chunks_exact(head.layout.row_bytes());
+        with_format!(head.layout.codec, F => out.extend(keys.map(norm::<V, F>)));
+    }
+    out
+}
+
+#[inline(always)]
+fn norm<V: Vector, F: Format>(key: &[u8]) -> f32 {
+    let mut sum = V::splat(0.0);
+    let mut vectors = key.chunks_exact(V::LANES * F::BYTES);
+    for vector in &mut vectors {
+        let x = F::load::<V>(vector);
+        sum = x.mul_add(x, sum);
+    }
+    if !vectors.remainder().is_empty() {
+        let x = F::load_partial::<V>(vectors.remainder());
+        sum = x.mul_add(x, sum);
+    }
+    let square = sum.sum();
+    // Outside these bounds squares may have overflowed, or lost bits to underflow.
+    if (1e-30..=1e30).contains(&square) {
+        return square.sqrt();
+    }
+    key.chunks_exact(F::BYTES).map(|x| (F::number(x) as f64).powi(2)).sum::<f64>().sqrt() as f32
+}

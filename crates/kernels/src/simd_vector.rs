@@ -1,0 +1,324 @@
+//! A vector of f32 lanes, one type per instruction set, so that a kernel body is written once, generic over [`Vector`], and
+//! compiled for each by [`dispatch!`](crate::dispatch).
+//!
+//! The types may only be used inside functions that [`dispatch!`](crate::dispatch) compiles for their instruction set; that is
+//! what makes their intrinsics legal and lets them be inlined.
+
+use crate::simd::{self, Isa};
+
+/// `LANES` numbers that are computed on together. Slices that are too short panic.
+pub trait Vector: Copy {
+    /// Numbers in one vector.
+    const LANES: usize;
+    /// Vector registers of the instruction set: how large a block of sums may stay out of memory.
+    const REGISTERS: usize;
+
+    /// The same number in every lane.
+    fn splat(x: f32) -> Self;
+    /// The first `LANES` numbers.
+    fn load(source: &[f32]) -> Self;
+    /// Writes the first `LANES` numbers.
+    fn store(self, target: &mut [f32]);
+    /// The first `LANES` numbers of native-endian f32 bytes, at any alignment.
+    fn load_f32(source: &[u8]) -> Self;
+    /// The first `LANES` numbers of bfloat16 bytes.
+    fn load_bf16(source: &[u8]) -> Self;
+    /// The first `LANES` numbers of IEEE half bytes; exact, subnormal numbers included.
+    fn load_f16(source: &[u8]) -> Self;
+
+    /// Lane by lane `self + other`.
+    fn add(self, other: Self) -> Self;
+    /// Lane by lane `self - other`.
+    fn sub(self, other: Self) -> Self;
+    /// Lane by lane `self * other`.
+    fn mul(self, other: Self) -> Self;
+    /// Lane by lane `self * factor + term`, with one rounding where the machine has it.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// The larger number of each lane; `other` where either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// `then` in the lanes where `a >= b`, else `otherwise` (also where either is NaN).
+    fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self;
+    /// Adds the low bits of `counter` to the exponent: `self * 2^n` for `counter = 1.5 * 2^23 + n`.
+    fn scale_by_power_of_two(self, counter: Self) -> Self;
+    /// The sums over the lanes of four vectors.
+    fn sum4(vectors: [Self; 4]) -> [f32; 4];
+
+    /// Sum over the lanes.
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let zero = Self::splat(0.0);
+        Self::sum4([self, zero, zero, zero])[0]
+    }
+
+    /// Largest lane.
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; 16];
+        self.store(&mut lanes);
+        let mut width = Self::LANES;
+        while width > 1 {
+            width /= 2;
+            for i in 0..width {
+                lanes[i] = if lanes[i] > lanes[i + width] { lanes[i] } else { lanes[i + width] };
+            }
+        }
+        lanes[0]
+    }
+
+    /// `e^x` for `x <= 88`, within 2 ulp; 0 below -87, where the result would be subnormal; NaN stays NaN.
+    ///
+    /// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; `e^r` is the polynomial that interpolates `(e^r - 1) / r` at the Chebyshev
+    /// nodes of that interval, so that `e^0` is exactly 1.
+    #[inline(always)]
+    fn exp(self) -> Self {
+        let magic = Self::splat(12_582_912.0); // 1.5 * 2^23: adding it leaves the rounded number in the low bits
+        let counter = self.mul_add(Self::splat(std::f32::consts::LOG2_E), magic);
+        let n = counter.sub(magic);
+        let r = n.mul_add(Self::splat(-0.693_359_4), self); // ln 2 in two parts: n times the first is exact
+        let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
+        let mut p = Self::splat(1.393_365e-3);
+        for coefficient in [8.369_155e-3, 4.166_646_7e-2, 1.666_650_5e-1, 0.5, 1.0, 1.0] {
+            p = p.mul_add(r, Self::splat(coefficient));
+        }
+        Self::select_ge(Self::splat(-87.0), self, Self::splat(0.0), p.scale_by_power_of_two(counter))
+    }
+}
+
+/// Four lanes in plain Rust: SSE2 on baseline x86-64, NEON on aarch64 (where the compiler turns each operation into one
+/// instruction), scalar elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct F32x4([f32; 4]);
+
+impl F32x4 {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        let (a, b) = (self.0, other.0);
+        Self([f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])])
+    }
+
+    #[inline(always)]
+    fn from_halves(source: &[u8], f: impl Fn(u32) -> f32) -> Self {
+        let at = |i: usize| f(u16::from_ne_bytes([source[2 * i], source[2 * i + 1]]) as u32);
+        Self([at(0), at(1), at(2), at(3)])
+    }
+}
+
+impl Vector for F32x4 {
+    const LANES: usize = 4;
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Self([x; 4])
+    }
+    #[inline(always)]
+    fn load(source: &[f32]) -> Self {
+        Self([source[0], source[1], source[2], source[3]])
+    }
+    #[inline(always)]
+    fn store(self, target: &mut [f32]) {
+        target[..4].copy_from_slice(&self.0);
+    }
+    #[inline(always)]
+    fn load_f32(source: &[u8]) -> Self {
+        let at = |i: usize| f32::from_ne_bytes([source[i], source[i + 1], source[i + 2], source[i + 3]]);
+        Self([at(0), at(4), at(8), at(12)])
+    }
+    #[inline(always)]
+    fn load_bf16(source: &[u8]) -> Self {
+        Self::from_halves(source, |bits| f32::from_bits(bits << 16))
+    }
+    #[inline(always)]
+    fn load_f16(source: &[u8]) -> Self {
+        // The exponent moves from bias 15 to bias 127 by a product with 2^112, which also normalizes subnormal numbers;
+        // infinity and NaN keep an all-ones exponent.
+        Self::from_halves(source, |bits| {
+            let magnitude = (bits & 0x7fff) << 13;
+            let scaled = (f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23)).to_bits();
+            let special = if magnitude >= 0x7c00 << 13 { 0x7f80_0000 } else { 0 };
+            f32::from_bits(scaled | special | (bits & 0x8000) << 16)
+        })
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        // Without an FMA instruction `f32::mul_add` is a slow library call.
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+            let (a, b, c) = (self.0, factor.0, term.0);
+            Self([
+                a[0].mul_add(b[0], c[0]),
+                a[1].mul_add(b[1], c[1]),
+                a[2].mul_add(b[2], c[2]),
+                a[3].mul_add(b[3], c[3]),
+            ])
+        } else {
+            self.mul(factor).add(term)
+        }
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self {
+        let pick = |i: usize| if a.0[i] >= b.0[i] { then.0[i] } else { otherwise.0[i] };
+        Self([pick(0), pick(1), pick(2), pick(3)])
+    }
+    #[inline(always)]
+    fn scale_by_power_of_two(self, counter: Self) -> Self {
+        self.zip(counter, |x, n| f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23)))
+    }
+    #[inline(always)]
+    fn sum4(vectors: [Self; 4]) -> [f32; 4] {
+        vectors.map(|Self([a, b, c, d])| (a + c) + (b + d))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::{F32x8, F32x16};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Vector;
+    use std::arch::x86_64::*;
+
+    /// Eight lanes: AVX2 + FMA + F16C.
+    #[derive(Clone, Copy)]
+    pub struct F32x8(__m256);
+
+    /// Sixteen lanes: AVX-512 F, BW, DQ, VL.
+    #[derive(Clone, Copy)]
+    pub struct F32x16(__m512);
+
+    /// Every method body is one expression of intrinsics.
+    macro_rules! methods {
+        ($($(#[check($slice:ident, $length:expr)])? fn $name:ident($($arg:tt)*) $(-> $ret:ty)? = $body:expr;)*) => {
+            $(
+                #[inline(always)]
+                fn $name($($arg)*) $(-> $ret)? {
+                    $(assert!($slice.len() >= $length);)?
+                    // SAFETY: these types are only used in functions compiled for, and called on, machines with their
+                    // features (`dispatch!`); what is read or written lies in the slice whose length was checked.
+                    unsafe { $body }
+                }
+            )*
+        };
+    }
+
+    impl Vector for F32x8 {
+        const LANES: usize = 8;
+        const REGISTERS: usize = 16;
+
+        methods! {
+            fn splat(x: f32) -> Self = Self(_mm256_set1_ps(x));
+            #[check(source, 8)]
+            fn load(source: &[f32]) -> Self = Self(_mm256_loadu_ps(source.as_ptr()));
+            #[check(target, 8)]
+            fn store(self, target: &mut [f32]) = _mm256_storeu_ps(target.as_mut_ptr(), self.0);
+            #[check(source, 32)]
+            fn load_f32(source: &[u8]) -> Self = Self(_mm256_loadu_ps(source.as_ptr().cast()));
+            #[check(source, 16)]
+            fn load_bf16(source: &[u8]) -> Self = Self(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(source.as_ptr().cast())),
+            )));
+            #[check(source, 16)]
+            fn load_f16(source: &[u8]) -> Self = Self(_mm256_cvtph_ps(_mm_loadu_si128(source.as_ptr().cast())));
+            fn add(self, other: Self) -> Self = Self(_mm256_add_ps(self.0, other.0));
+            fn sub(self, other: Self) -> Self = Self(_mm256_sub_ps(self.0, other.0));
+            fn mul(self, other: Self) -> Self = Self(_mm256_mul_ps(self.0, other.0));
+            fn mul_add(self, factor: Self, term: Self) -> Self = Self(_mm256_fmadd_ps(self.0, factor.0, term.0));
+            fn max(self, other: Self) -> Self = Self(_mm256_max_ps(self.0, other.0));
+            fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self =
+                Self(_mm256_blendv_ps(otherwise.0, then.0, _mm256_cmp_ps::<_CMP_GE_OQ>(a.0, b.0)));
+            fn scale_by_power_of_two(self, counter: Self) -> Self = Self(_mm256_castsi256_ps(_mm256_add_epi32(
+                _mm256_castps_si256(self.0),
+                _mm256_slli_epi32::<23>(_mm256_castps_si256(counter.0)),
+            )));
+            fn sum4(vectors: [Self; 4]) -> [f32; 4] = {
+                let [a, b, c, d] = vectors;
+                let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a.0, b.0), _mm256_hadd_ps(c.0, d.0));
+                let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+                std::mem::transmute::<__m128, [f32; 4]>(sums)
+            };
+        }
+    }
+
+    impl Vector for F32x16 {
+        const LANES: usize = 16;
+        const REGISTERS: usize = 32;
+
+        methods! {
+            fn splat(x: f32) -> Self = Self(_mm512_set1_ps(x));
+            #[check(source, 16)]
+            fn load(source: &[f32]) -> Self = Self(_mm512_loadu_ps(source.as_ptr()));
+            #[check(target, 16)]
+            fn store(self, target: &mut [f32]) = _mm512_storeu_ps(target.as_mut_ptr(), self.0);
+            #[check(source, 64)]
+            fn load_f32(source: &[u8]) -> Self = Self(_mm512_loadu_ps(source.as_ptr().cast()));
+            #[check(source, 32)]
+            fn load_bf16(source: &[u8]) -> Self = Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(
+                _mm512_cvtepu16_epi32(_mm256_loadu_si256(source.as_ptr().cast())),
+            )));
+            #[check(source, 32)]
+            fn load_f16(source: &[u8]) -> Self = Self(_mm512_cvtph_ps(_mm256_loadu_si256(source.as_ptr().cast())));
+            fn add(self, other: Self) -> Self = Self(_mm512_add_ps(self.0, other.0));
+            fn sub(self, other: Self) -> Self = Self(_mm512_sub_ps(self.0, other.0));
+            fn mul(self, other: Self) -> Self = Self(_mm512_mul_ps(self.0, other.0));
+            fn mul_add(self, factor: Self, term: Self) -> Self = Self(_mm512_fmadd_ps(self.0, factor.0, term.0));
+            fn max(self, other: Self) -> Self = Self(_mm512_max_ps(self.0, other.0));
+            fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self =
+                Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a.0, b.0), otherwise.0, then.0));
+            fn scale_by_power_of_two(self, counter: Self) -> Self = Self(_mm512_castsi512_ps(_mm512_add_epi32(
+                _mm512_castps_si512(self.0),
+                _mm512_slli_epi32::<23>(_mm512_castps_si512(counter.0)),
+            )));
+        }
+
+        #[inline(always)]
+        fn sum4([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+            F32x8::sum4([halves(a), halves(b), halves(c), halves(d)])
+        }
+    }
+
+    /// The sum of the lower and the upper eight lanes.
+    #[inline(always)]
+    fn halves(x: F32x16) -> F32x8 {
+        // SAFETY: as for every method of `F32x16`.
+        unsafe { F32x8(_mm256_add_ps(_mm512_castps512_ps256(x.0), _mm512_extractf32x8_ps::<1>(x.0))) }
+    }
+}
+
+/// The [`Vector`] of an instruction set: `dispatch! { fn name(level, a: A) = body::<VectorOf<Target>>; }`.
+pub type VectorOf<I> = <I as Vectors>::Vector;
+
+/// Instruction sets and their vectors.
+pub trait Vectors: Isa {
+    /// The widest vector worth using.
+    type Vector: Vector;
+}
+
+impl Vectors for simd::Baseline {
+    type Vector = F32x4;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vectors for simd::Avx2 {
+    type Vector = F32x8;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vectors for simd::Avx512 {
+    type Vector = F32x16;
+}

@@ -1,0 +1,6 @@
+//! Every implementation of every kernel against its f64 reference, over one table of shapes, plus properties.
+
+mod attend;
+mod scores;
+mod selection;
+mod support;

@@ -1,0 +1,247 @@
+use crate::support::*;
+use headwise_core::{Codec, Error};
+use headwise_kernels::simd_vector::Vector;
+use headwise_kernels::{BlockLayout, GroupReduce, Pool1d, RowReduce, Window, WindowScores, group_reduce};
+use headwise_kernels::{dispatch, key_norm, pool1d, simd_vector::VectorOf, window_scores};
+
+const ROWS: [RowReduce; 4] = [RowReduce::Mean, RowReduce::Max, RowReduce::L2, RowReduce::Sum];
+
+/// Positions with gaps, as after an eviction.
+fn positions(first: u32, n: usize, noise: &mut Noise) -> Vec<u32> {
+    let mut position = first;
+    (0..n)
+        .map(|_| {
+            position += 1 + noise.below(3) as u32;
+            position
+        })
+        .collect()
+}
+
+#[test]
+fn window_scores_equal_their_reference() {
+    let mut noise = Noise(20);
+    for shape in &SHAPES {
+        for codec in CODECS {
+            let heads = heads(shape, codec, &mut noise);
+            for (kv_head, head) in heads.iter().enumerate() {
+                let slots = positions(0, head.len, &mut noise);
+                let query_heads = heads.len() * shape.group;
+                let queries = noise.numbers(shape.rows * query_heads * shape.head_dim);
+                // Rows around the last slots; in short heads the first rows lie before every slot.
+                let first = slots[head.len - 1].saturating_sub(2 * shape.rows as u32);
+                let rows = positions(first, shape.rows, &mut noise);
+                let window = Window { queries: &queries, positions: &rows, query_heads, scale: 0.4 };
+                for rows in ROWS {
+                    let kernel = WindowScores { rows };
+                    let expected = window_scores::reference::window_scores(
+                        kernel,
+                        &window,
+                        kv_head,
+                        heads.len(),
+                        head.view(),
+                        &slots,
+                    );
+                    for level in levels() {
+                        let got = window_scores::cpu::window_scores(
+                            level,
+                            kernel,
+                            &window,
+                            kv_head,
+                            heads.len(),
+                            head.view(),
+                            &slots,
+                        );
+                        let what = format!("{shape:?} {codec:?} {rows:?} {level:?}");
+                        assert_close(&got.expect("valid"), &expected, 2e-6, &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_probabilities_of_a_window_row_sum_to_one_and_stop_at_its_position() {
+    let mut noise = Noise(21);
+    let layout = BlockLayout { codec: Codec::F16, head_dim: 64, slots: 32 };
+    let head = Head::noise(layout, 500, &mut noise);
+    let slots: Vec<u32> = (0..500).map(|i| 2 * i + 7).collect();
+    for position in [7, 8, 506, 2000] {
+        let queries = noise.numbers(3 * 64);
+        let window = Window { queries: &queries, positions: &[position], query_heads: 3, scale: 0.2 };
+        let scores = WindowScores { rows: RowReduce::Sum }.run(&window, 0, 1, head.view(), &slots).expect("valid");
+        for row in scores.chunks(500) {
+            let visible = slots.partition_point(|&slot| slot <= position);
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            assert!(row[..visible].iter().all(|&p| p > 0.0) && row[visible..].iter().all(|&p| p == 0.0));
+        }
+    }
+    let early = Window { queries: &[1.0; 64], positions: &[6], query_heads: 1, scale: 0.2 };
+    let scores = WindowScores { rows: RowReduce::Mean }.run(&early, 0, 1, head.view(), &slots).expect("valid");
+    assert!(scores.iter().all(|&p| p == 0.0), "a row before all slots adds nothing");
+}
+
+#[test]
+fn window_scores_are_the_same_for_any_number_of_threads() {
+    let mut noise = Noise(22);
+    let layout = BlockLayout { codec: Codec::F16, head_dim: 64, slots: 32 };
+    let head = Head::noise(layout, 900, &mut noise);
+    let slots: Vec<u32> = (0..900).collect();
+    let queries = noise.numbers(32 * 9 * 64);
+    let rows: Vec<u32> = (868..900).collect();
+    assert_same_for_any_threads(|| {
+        let window = Window { queries: &queries, positions: &rows, query_heads: 9, scale: 0.125 };
+        WindowScores { rows: RowReduce::Mean }.run(&window, 1, 3, head.view(), &slots).expect("valid")
+    });
+}
+
+#[test]
+fn windows_that_do_not_fit_are_refused() {
+    let layout = BlockLayout { codec: Codec::F16, head_dim: 16, slots: 8 };
+    let head = Head::noise(layout, 10, &mut Noise(23));
+    let slots: Vec<u32> = (0..10).collect();
+    let kernel = WindowScores { rows: RowReduce::Max };
+    let good = Window { queries: &[0.0; 64], positions: &[8, 9], query_heads: 2, scale: 1.0 };
+    let fails = |window: Window, kv_head: usize, kv_heads: usize, slots: &[u32]| {
+        kernel.run(&window, kv_head, kv_heads, head.view(), slots).is_err()
+    };
+    assert!(!fails(good, 0, 1, &slots));
+    assert!(fails(good, 1, 1, &slots));
+    assert!(fails(good, 0, 0, &slots));
+    assert!(fails(good, 0, 3, &slots));
+    assert!(fails(good, 0, 1, &slots[1..]));
+    assert!(fails(good, 0, 1, &[0; 10]));
+    assert!(fails(Window { positions: &[9, 8], ..good }, 0, 1, &slots));
+    assert!(fails(Window { positions: &[], queries: &[], ..good }, 0, 1, &slots));
+    assert!(fails(Window { queries: &[0.0; 63], ..good }, 0, 1, &slots));
+    assert!(fails(Window { query_heads: usize::MAX, ..good }, 0, 1, &slots));
+    assert!(fails(Window { scale: f32::INFINITY, ..good }, 0, 1, &slots));
+    let empty = headwise_kernels::HeadView { len: 0, ..head.view() };
+    assert_eq!(kernel.run(&good, 0, 1, empty, &[]), Ok(vec![]));
+}
+
+#[test]
+fn groups_are_reduced_as_the_reference_says() {
+    let mut noise = Noise(24);
+    for (group, n) in [(1, 1), (3, 0), (3, 17), (8, 1000)] {
+        let scores = noise.numbers(group * n);
+        for reduce in [GroupReduce::Mean, GroupReduce::Max, GroupReduce::Sum] {
+            let got = group_reduce(&scores, group, reduce).expect("valid");
+            assert_close(&got, &window_scores::reference::group_reduce(&scores, group, reduce), 1e-6, "group");
+        }
+    }
+    assert!(group_reduce(&[0.0; 7], 3, GroupReduce::Max).is_err());
+    assert!(group_reduce(&[], 0, GroupReduce::Max).is_err());
+    assert!(group_reduce(&[0.0, f32::NAN], 2, GroupReduce::Max).is_err());
+}
+
+#[test]
+fn pooling_equals_its_reference() {
+    let mut noise = Noise(25);
+    let pools = [1, 3, 5, 7, 13, 63].map(|kernel| [Pool1d::Average { kernel }, Pool1d::Max { kernel }]);
+    let ahead = [(0, 0.9), (1, 0.5), (24, 0.9), (24, 1.0), (5000, 0.01), (usize::MAX, 0.9)];
+    let ahead = ahead.map(|(span, decay)| Pool1d::LookAhead { span, decay });
+    for pool in pools.into_iter().flatten().chain(ahead) {
+        for n in [0, 1, 2, 3, 7, 64, 1001] {
+            let mut scores = noise.numbers(n);
+            for what in ["noise", "equal", "infinite", "subnormal"] {
+                match what {
+                    "equal" => scores.fill(0.25),
+                    "infinite" => scores.iter_mut().step_by(9).for_each(|x| *x = f32::INFINITY),
+                    "subnormal" => scores.iter_mut().for_each(|x| *x = -1e-41),
+                    _ => {}
+                }
+                let expected = pool1d::reference::pool1d(pool, &scores);
+                for level in levels() {
+                    let got = pool1d::cpu::pool1d(level, pool, &scores);
+                    assert_close(&got, &expected, 2e-6, &format!("{pool:?} n {n} {what} {level:?}"));
+                }
+                assert!(pool.run(&scores).is_ok());
+            }
+        }
+    }
+}
+
+#[test]
+fn pooled_values_are_those_of_the_definition() {
+    let scores = [0.0, 4.0, 0.0, 0.0, 0.0, -2.0];
+    let third = 4.0 / 3.0;
+    assert_eq!(Pool1d::Average { kernel: 3 }.run(&scores).unwrap(), [third, third, third, 0.0, -2.0 / 3.0, -2.0 / 3.0]);
+    assert_eq!(Pool1d::Max { kernel: 3 }.run(&scores).unwrap(), [4.0, 4.0, 4.0, 0.0, 0.0, 0.0]);
+    let ahead = Pool1d::LookAhead { span: 2, decay: 0.5 };
+    assert_eq!(ahead.run(&scores).unwrap(), [0.0, 4.0, 2.0, 1.0, 0.0, 0.0]);
+    assert_eq!(ahead.run(&[f32::NEG_INFINITY; 3]).unwrap(), [f32::NEG_INFINITY; 3]);
+    assert_eq!(ahead.run(&[-8.0, -8.0, -8.0]).unwrap(), [-8.0, -4.0, -2.0], "the definition, for negative scores too");
+}
+
+#[test]
+fn pooling_refuses_even_kernels_bad_decays_and_nan() {
+    for pool in [Pool1d::Average { kernel: 4 }, Pool1d::Max { kernel: 0 }] {
+        assert!(matches!(pool.run(&[1.0]), Err(Error::InvalidArgument { .. })));
+    }
+    for decay in [0.0, -0.5, 1.5, f32::NAN, f32::INFINITY] {
+        assert!(matches!(Pool1d::LookAhead { span: 3, decay }.run(&[1.0]), Err(Error::InvalidArgument { .. })));
+    }
+    for pool in [Pool1d::Average { kernel: 3 }, Pool1d::Max { kernel: 3 }, Pool1d::LookAhead { span: 3, decay: 0.9 }] {
+        let result = pool.run(&[1.0, 2.0, f32::NAN]);
+        assert_eq!(result, Err(Error::NotANumber { what: "pooled scores".into(), index: 2 }));
+    }
+    assert!(Pool1d::Average { kernel: 3 }.run(&[f32::INFINITY, f32::NEG_INFINITY]).is_err());
+}
+
+#[test]
+fn key_norms_equal_their_reference() {
+    let mut noise = Noise(26);
+    for shape in &SHAPES {
+        for codec in CODECS {
+            for factor in [1.0, 1e-25, 1e25, 6e-6, 2e4] {
+                let layout = BlockLayout { codec, head_dim: shape.head_dim, slots: shape.block_slots };
+                let keys: Vec<f32> =
+                    noise.numbers(shape.lengths[0] * shape.head_dim).iter().map(|x| x * factor).collect();
+                if codec == Codec::F16 && factor == 1e25 {
+                    continue; // infinite in f16
+                }
+                let head = Head::new(layout, &keys, &keys);
+                let expected: Vec<f64> = key_norm::reference::key_norm(head.view());
+                let scaled = |x: f64| if factor < 1.0 { x / factor as f64 } else { x };
+                for level in levels() {
+                    let got = key_norm::cpu::key_norm(level, head.view()).expect("valid");
+                    let got: Vec<f32> = got.iter().map(|&x| scaled(x as f64) as f32).collect();
+                    let expected: Vec<f64> = expected.iter().map(|&x| scaled(x)).collect();
+                    assert_close(&got, &expected, 2e-6, &format!("{shape:?} {codec:?} {factor} {level:?}"));
+                }
+            }
+        }
+    }
+    let layout = BlockLayout { codec: Codec::F32, head_dim: 16, slots: 8 };
+    assert_eq!(key_norm(Head::new(layout, &[], &[]).view()), Ok(vec![]));
+    let infinite = Head::new(layout, &[f32::INFINITY; 16], &[0.0; 16]);
+    assert_eq!(key_norm(infinite.view()), Ok(vec![f32::INFINITY]));
+}
+
+dispatch! {
+    fn exp_of(level, x: &[f32]) -> Vec<f32> = exp_body::<VectorOf<Target>>;
+}
+
+#[inline(always)]
+fn exp_body<V: Vector>(x: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    for (x, out) in x.chunks_exact(V::LANES).zip(out.chunks_exact_mut(V::LANES)) {
+        V::load(x).exp().store(out);
+    }
+    out
+}
+
+#[test]
+fn the_vector_exponential_is_within_two_ulp() {
+    let x: Vec<f32> = (0..1 << 16).map(|i| i as f32 * (-87.0 / 65536.0)).chain([-0.0; 16]).collect();
+    let edges = [-87.5, -1e4, -3.4e38, f32::NEG_INFINITY, f32::NAN, 0.0, -87.0001, -1e-40];
+    for level in levels() {
+        for (got, x) in exp_of(level, &x).iter().zip(&x) {
+            let expected = (*x as f64).exp();
+            assert!((*got as f64 - expected).abs() <= 2.4e-7 * expected, "{level:?}: e^{x} = {got}");
+        }
+        let got = exp_of(level, &edges.repeat(2));
+        assert!(got[..4] == [0.0; 4] && got[4].is_nan() && got[5] == 1.0 && got[6] == 0.0 && got[7] == 1.0, "{got:?}");
+    }
+}
