@@ -44,7 +44,7 @@ export interface ResolveOptions {
   /** How the network is used. */
   network?: Partial<NetworkOptions> | undefined
   /** Environment to read `HF_*`, `HEADWISE_CACHE`, `PATH` and `PIP_*` from. Default: `process.env`. */
-  env?: NodeJS.ProcessEnv | undefined
+  env?: Readonly<Record<string, string | undefined>> | undefined
 }
 
 export interface NetworkOptions {

@@ -16,6 +16,8 @@ export interface HubFile {
 /** How the CDN misbehaves. A fault is used up by the request that meets it, in order. */
 export type Fault =
   | { kind: 'cut'; after: number }
+  /** A proxy that lost the end, and says a length to match. */
+  | { kind: 'short'; after: number }
   | { kind: 'status'; status: number; headers?: Record<string, string> }
   | { kind: 'silence'; after: number }
 
@@ -32,6 +34,8 @@ export interface Seen {
   path: string
   range: string | undefined
   authorization: string | undefined
+  /** When it came, in ms. */
+  at: number
 }
 
 export const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex')
@@ -101,7 +105,7 @@ export class TestHub {
     const url = new URL(request.url ?? '/', 'http://test')
     const path = decodeURIComponent(url.pathname)
     const { range, authorization } = request.headers
-    this.seen.push({ server, method: request.method ?? '', path, range, authorization })
+    this.seen.push({ server, method: request.method ?? '', path, range, authorization, at: performance.now() })
     if (server === 'cdn') return this.#blob(path, request, response)
     const fault = this.hubFaults.shift()
     if (fault?.kind === 'status') return void response.writeHead(fault.status, fault.headers).end()
@@ -160,12 +164,12 @@ export class TestHub {
     if (start >= content.length) {
       return void response.writeHead(416, { 'content-range': `bytes */${content.length}` }).end()
     }
+    const end = fault ? start + fault.after : content.length
     response.writeHead(asked === undefined ? 200 : 206, {
       etag: '"of-the-cdn"',
-      'content-length': String(content.length - start),
+      'content-length': String((fault?.kind === 'short' ? end : content.length) - start),
       ...(asked === undefined ? {} : { 'content-range': `bytes ${start}-${content.length - 1}/${content.length}` }),
     })
-    const end = fault ? start + fault.after : content.length
     const gone = new AbortController()
     response.once('close', () => gone.abort())
     for (let at = start; at < end && !gone.signal.aborted; at += 1 << 16) {
@@ -175,7 +179,7 @@ export class TestHub {
     }
     if (fault?.kind === 'silence') return
     // The bytes before the cut must arrive, or there would be nothing to resume.
-    if (fault) setTimeout(() => response.destroy(), 100)
+    if (fault?.kind === 'cut') setTimeout(() => response.destroy(), 100)
     else response.end()
   }
 }
