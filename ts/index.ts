@@ -1,4 +1,12 @@
+/**
+ * headwise: decoding sessions on a KV cache that is cut head by head, with the memory really given back.
+ *
+ * @packageDocumentation
+ */
 export { type ErrorDetails, HeadwiseError, type HeadwiseErrorCode } from './errors.js'
+export type * from './generated/engine.js'
+export type * from './generated/policy.js'
+export { type ChatMessage, type LoadOptions, Model } from './model.js'
 export {
   type ModelSource,
   type NetworkOptions,
@@ -8,3 +16,6 @@ export {
   type ResolveOptions,
   resolveModel,
 } from './models/index.js'
+export type { Input } from './native.js'
+export { type PolicyBuilders, type PolicyOptions, type PresetName, policies, policy } from './policy.js'
+export { type GenerateOptions, KeptPositions, type PrefillOptions, Session } from './session.js'

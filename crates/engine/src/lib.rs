@@ -1,1 +1,26 @@
-//! headwise.
+//! The engine: sessions, scheduling, sampling, stop rules and the compression driver. The only place where a policy and a
+//! model meet.
+
+mod engine;
+mod export;
+mod observer;
+mod options;
+mod report;
+mod sampler;
+mod scheduler;
+mod session;
+mod stop;
+
+pub use engine::{Engine, Input, Session, Steps};
+pub use export::generated_files;
+pub use observer::QueryWindow;
+pub use options::{EngineOptions, GenerateOptions, PrefillOptions, SamplerOptions, SessionOptions};
+pub use report::{
+    CompressReport, FinishReason, KeptPositions, Memory, ModelInfo, PrefillReport, SessionStats, Step,
+};
+pub use sampler::Sampler;
+pub use session::CancelToken;
+pub use stop::{Released, StopMatcher};
+
+pub use headwise_model::{Model, chat_template::Message as ChatMessage};
+pub use headwise_policy::PolicySpec;

@@ -1,0 +1,69 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import test from 'ava'
+import { type Model, policy } from '../ts/index.js'
+import { realModel } from './support.mjs'
+
+let model: Model
+test.before(async () => {
+  model = await realModel()
+})
+test.after.always(() => model?.dispose())
+
+const DOCUMENT = `${'The garden was quiet that morning, and the kettle took its time. '.repeat(40)}
+The secret phrase for Oslo is: lantern copper falcon.
+${'A train passed behind the houses, late as ever, and nobody looked up. '.repeat(40)}`
+
+test('text in, text out: the pieces are the whole', async (t) => {
+  await using session = await model.createSession()
+  await session.prefill('The capital of France is')
+  await using twin = await session.fork()
+  let pieces = ''
+  for await (const step of session.generate({ maxTokens: 12 })) pieces += step.text
+  t.true(pieces.startsWith(' Paris'), pieces)
+  t.is(await twin.complete({ maxTokens: 12 }), pieces)
+})
+
+test('a stop text ends the answer before itself', async (t) => {
+  await using session = await model.createSession()
+  const text = await session.complete({ prompt: 'One, two, three, four,', stop: [' six'], maxTokens: 20 })
+  t.true(text.startsWith(' five'), text)
+  t.false(text.includes('six'))
+})
+
+test('a needle survives a cut to a tenth, and the memory is given back', async (t) => {
+  await using session = await model.createSession()
+  await session.prefill(DOCUMENT)
+  await session.prefill('\n\nThe secret phrase for Oslo is:')
+  const { before, after } = await session.compress(policy.lookahead({ budget: { keep: 0.1 } }))
+  t.true(after.physicalBytes < 0.2 * before.physicalBytes)
+  t.regex(await session.complete({ maxTokens: 10, stop: ['\n'] }), /lantern copper falcon/)
+})
+
+test('a chat goes through the template of the model', async (t) => {
+  const prompt = model.renderChat([{ role: 'user', content: 'Say hello.' }])
+  t.true(prompt.endsWith('<|im_start|>assistant\n'), prompt)
+  const special = model.tokenize(prompt, { parseSpecial: true })
+  const plain = model.tokenize(prompt)
+  t.true(special.length < plain.length)
+  t.is(model.detokenize(plain), prompt)
+  await using session = await model.createSession()
+  const text = await session.complete({ prompt, parseSpecial: true, maxTokens: 60 })
+  t.false(text.includes('<|im_end|>'))
+  t.true(text.length > 0)
+})
+
+test.serial('the event loop keeps its rhythm while a prompt is read', async (t) => {
+  await using session = await model.createSession()
+  let longest = 0
+  let last = performance.now()
+  const timer = setInterval(() => {
+    const now = performance.now()
+    longest = Math.max(longest, now - last)
+    last = now
+  }, 5)
+  await sleep(50)
+  longest = 0
+  await session.prefill(DOCUMENT.repeat(2))
+  clearInterval(timer)
+  t.true(longest < 50, `longest gap between ticks of a 5 ms timer: ${longest.toFixed(1)} ms`)
+})

