@@ -2,11 +2,22 @@
 //! Stored numbers are converted in registers; each stored row is read once for up to [`QUERIES`] f32 rows.
 
 use crate::format::{Format, with_format};
-use crate::simd_vector::Vector;
+use crate::simd_vector::{Vector, prefetch};
 use headwise_core::Codec;
 
 /// f32 rows that are worked on together.
 pub(crate) const QUERIES: usize = 4;
+
+/// How far ahead stored rows are asked for, in bytes: about the latency of memory. The hardware stops at page borders.
+const AHEAD: usize = 2048;
+
+/// Asks for the first rows of a block that will be read soon; inside a block the products do so themselves.
+#[inline(always)]
+pub(crate) fn prefetch_start(block: &[u8]) {
+    for line in (0..AHEAD).step_by(64) {
+        prefetch(block, line);
+    }
+}
 
 /// f32 rows of `dim` numbers, padded with zeros so that whole vectors can be loaded.
 pub(crate) struct PaddedRows {
@@ -64,6 +75,9 @@ fn dots_of<V: Vector, F: Format, const Q: usize>(
     let mut slot = 0;
     let mut fours = y.chunks_exact(4 * row_bytes);
     for four in &mut fours {
+        for line in (0..four.len()).step_by(64) {
+            prefetch(four, AHEAD + line);
+        }
         let rows = [0, 1, 2, 3].map(|i| &four[i * row_bytes..][..row_bytes]);
         let mut sums = [[V::splat(0.0); 4]; Q];
         accumulate_dots::<V, F, Q, 4>(x, x_stride, rows, &mut sums);
@@ -189,6 +203,9 @@ fn add_columns<V: Vector, F: Format, const Q: usize, const C: usize>(
     let whole = to - from == C * vector_bytes;
     for (s, row) in y.chunks_exact(row_bytes).enumerate() {
         let row = &row[from..to];
+        for line in (0..C * vector_bytes).step_by(64) {
+            prefetch(row, AHEAD + line);
+        }
         let mut loaded = [V::splat(0.0); C];
         if whole {
             for c in 0..C {

@@ -26,6 +26,13 @@ pub trait Vector: Copy {
     /// The first `LANES` numbers of IEEE half bytes; exact, subnormal numbers included.
     fn load_f16(source: &[u8]) -> Self;
 
+    /// The IEEE half of the first two bytes in every lane.
+    fn splat_f16(source: &[u8]) -> Self;
+    /// The first `LANES` signed bytes.
+    fn load_i8(source: &[u8]) -> Self;
+    /// The first `LANES` bytes as the numbers `byte >> shift & mask`.
+    fn load_bits(source: &[u8], shift: u32, mask: u8) -> Self;
+
     /// Lane by lane `self + other`.
     fn add(self, other: Self) -> Self;
     /// Lane by lane `self - other`.
@@ -139,6 +146,21 @@ impl Vector for F32x4 {
             f32::from_bits(scaled | special | (bits & 0x8000) << 16)
         })
     }
+    #[inline(always)]
+    fn splat_f16(source: &[u8]) -> Self {
+        let (a, b) = (source[0], source[1]);
+        Self::load_f16(&[a, b, a, b, a, b, a, b])
+    }
+    #[inline(always)]
+    fn load_i8(source: &[u8]) -> Self {
+        let at = |i: usize| f32::from(source[i] as i8);
+        Self([at(0), at(1), at(2), at(3)])
+    }
+    #[inline(always)]
+    fn load_bits(source: &[u8], shift: u32, mask: u8) -> Self {
+        let at = |i: usize| f32::from(source[i] >> shift & mask);
+        Self([at(0), at(1), at(2), at(3)])
+    }
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -235,6 +257,16 @@ mod x86 {
             )));
             #[check(source, 16)]
             fn load_f16(source: &[u8]) -> Self = Self(_mm256_cvtph_ps(_mm_loadu_si128(source.as_ptr().cast())));
+            #[check(source, 2)]
+            fn splat_f16(source: &[u8]) -> Self = Self(_mm256_cvtph_ps(_mm_set1_epi16(i16::from_ne_bytes([source[0], source[1]]))));
+            #[check(source, 8)]
+            fn load_i8(source: &[u8]) -> Self =
+                Self(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(source.as_ptr().cast()))));
+            #[check(source, 8)]
+            fn load_bits(source: &[u8], shift: u32, mask: u8) -> Self = Self(_mm256_cvtepi32_ps(_mm256_and_si256(
+                _mm256_srl_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(source.as_ptr().cast())), _mm_cvtsi32_si128(shift as i32)),
+                _mm256_set1_epi32(i32::from(mask)),
+            )));
             fn add(self, other: Self) -> Self = Self(_mm256_add_ps(self.0, other.0));
             fn sub(self, other: Self) -> Self = Self(_mm256_sub_ps(self.0, other.0));
             fn mul(self, other: Self) -> Self = Self(_mm256_mul_ps(self.0, other.0));
@@ -273,6 +305,16 @@ mod x86 {
             )));
             #[check(source, 32)]
             fn load_f16(source: &[u8]) -> Self = Self(_mm512_cvtph_ps(_mm256_loadu_si256(source.as_ptr().cast())));
+            #[check(source, 2)]
+            fn splat_f16(source: &[u8]) -> Self = Self(_mm512_cvtph_ps(_mm256_set1_epi16(i16::from_ne_bytes([source[0], source[1]]))));
+            #[check(source, 16)]
+            fn load_i8(source: &[u8]) -> Self =
+                Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(source.as_ptr().cast()))));
+            #[check(source, 16)]
+            fn load_bits(source: &[u8], shift: u32, mask: u8) -> Self = Self(_mm512_cvtepi32_ps(_mm512_and_si512(
+                _mm512_srl_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(source.as_ptr().cast())), _mm_cvtsi32_si128(shift as i32)),
+                _mm512_set1_epi32(i32::from(mask)),
+            )));
             fn add(self, other: Self) -> Self = Self(_mm512_add_ps(self.0, other.0));
             fn sub(self, other: Self) -> Self = Self(_mm512_sub_ps(self.0, other.0));
             fn mul(self, other: Self) -> Self = Self(_mm512_mul_ps(self.0, other.0));
@@ -298,6 +340,21 @@ mod x86 {
         // SAFETY: as for every method of `F32x16`.
         unsafe { F32x8(_mm256_add_ps(_mm512_castps512_ps256(x.0), _mm512_extractf32x8_ps::<1>(x.0))) }
     }
+}
+
+/// Asks for the cache line `ahead` bytes after the start of `bytes`, which may lie outside. Only a hint; nothing where the
+/// compiler has no way to say it.
+#[inline(always)]
+pub fn prefetch(bytes: &[u8], ahead: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and cannot fault, at any address; SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+            bytes.as_ptr().wrapping_add(ahead).cast(),
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, ahead);
 }
 
 /// The [`Vector`] of an instruction set: `dispatch! { fn name(level, a: A) = body::<VectorOf<Target>>; }`.

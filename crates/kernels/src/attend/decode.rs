@@ -3,7 +3,7 @@
 use super::{Dims, Partial, Query};
 use crate::Block;
 use crate::dispatch;
-use crate::rows::{PaddedRows, add_weighted, dots, exp_in_place};
+use crate::rows::{PaddedRows, add_weighted, dots, exp_in_place, prefetch_start};
 use crate::simd_vector::{Vector, VectorOf};
 use std::ops::Range;
 
@@ -30,6 +30,9 @@ fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, bloc
     let stride = (end - first).next_multiple_of(16);
     let mut weights = vec![f32::NEG_INFINITY; count * stride];
     for block in blocks.clone() {
+        if block + 1 < blocks.end {
+            prefetch_start(view.keys(block + 1));
+        }
         let at = block * view.layout.slots - first;
         dots::<V>(&q.data, q.stride, view.keys(block), codec, head_dim, &mut weights[at..], stride);
     }
@@ -47,7 +50,10 @@ fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, bloc
         (partial.max[i], partial.denominator[i]) = exp_in_place::<V>(weights);
     }
     let mut sums = PaddedRows::zeros(count, head_dim);
-    for block in blocks {
+    for block in blocks.clone() {
+        if block + 1 < blocks.end {
+            prefetch_start(view.values(block + 1));
+        }
         let at = block * view.layout.slots - first;
         add_weighted::<V>(&weights[at..], stride, view.values(block), codec, head_dim, &mut sums.data, sums.stride);
     }

@@ -98,8 +98,7 @@ impl<B: Block> Query<'_, B> {
             return Err(Error::invalid("rows", self.rows, "at least one row of a positive head_dim"));
         }
         let query_heads = (self.q.len() / head_dim / self.rows).max(1);
-        if query_heads * kv_heads.max(1) == 0
-            || query_heads % kv_heads != 0
+        if !query_heads.is_multiple_of(kv_heads)
             || query_heads.checked_mul(head_dim).and_then(|n| n.checked_mul(self.rows)) != Some(self.q.len())
         {
             return Err(Error::ShapeMismatch {

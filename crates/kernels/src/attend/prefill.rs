@@ -1,11 +1,11 @@
 //! Many queries: tiles of keys and values are converted to f32 once and multiplied with panels of queries.
 //!
-//! A panel holds `PANEL_VECTORS` vectors of stacked queries (row, head of the group), transposed, so that every step of the
+//! A panel holds a few vectors of stacked queries (row, head of the group), transposed, so that every step of the
 //! online softmax works on whole vectors of queries and no lane ever depends on another: logits are `[slot][query]`, sums
 //! `[dimension][query]`. Key tiles start at multiples of [`KEY_TILE`] slots, whatever the prompt's chunks were; slots that a
 //! query does not see add exact zeros. So a row's result does not depend on the rows that it came with.
 
-use super::simd_product::{PANEL_VECTORS, Strided, panel_product};
+use super::simd_product::{MAX_PANEL_VECTORS, Strided, panel_product, panel_vectors};
 use super::{Dims, Partial, Query};
 use crate::dispatch;
 use crate::rows::widen;
@@ -55,7 +55,7 @@ struct KeyTile<'a> {
 fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>) -> Partial {
     let Dims { query_heads, group, head_dim } = dims;
     let view = query.heads[head];
-    let width = PANEL_VECTORS * V::LANES;
+    let width = panel_vectors::<V>() * V::LANES;
     let count = rows.len() * group;
     let visible = |i: usize| view.len - query.rows + rows.start + i / group + 1;
 
@@ -120,13 +120,13 @@ fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, rows
 /// One step of the online softmax for one panel.
 #[inline(always)]
 fn attend_tile<V: Vector>(panel: Panel<'_>, tile: &KeyTile<'_>, logits: &mut [f32], all_see_all: bool) {
-    let width = PANEL_VECTORS * V::LANES;
+    let width = panel_vectors::<V>() * V::LANES;
     let head_dim = panel.q.len() / width;
     let logits = &mut logits[..tile.slots * width];
     let keys = Strided { data: tile.keys, row: head_dim, depth: 1 };
     panel_product::<V>(keys, tile.slots, panel.q, head_dim, logits, None);
 
-    let mut correction = [0.0; PANEL_VECTORS * 16];
+    let mut correction = [0.0; MAX_PANEL_VECTORS * 16];
     for column in (0..width).step_by(V::LANES) {
         let old_max = V::load(&panel.max[column..]);
         let mut max = old_max;
