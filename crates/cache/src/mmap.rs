@@ -229,7 +229,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn only_whole_pages_of_free_blocks_are_given_back() {
-        // Three blocks in two pages: the middle one lies on both.
+        // Four blocks in three pages: 1 lies on the first two, 2 on the last two.
         let stride = page_bytes() / 2 + page_bytes() / 4;
         let mut slab = Slab::map(stride, 4).unwrap();
         let mut extents: Vec<_> = std::iter::from_fn(|| slab.take(stride)).collect();
