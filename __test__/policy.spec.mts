@@ -4,14 +4,21 @@ import { tiny, tokens } from './support.mjs'
 
 test('builders make plain data', (t) => {
   t.deepEqual(policy.full(), { kind: 'full' })
-  t.deepEqual(policy.snapKV({ window: 16, budget: { keep: 0.2 } }), { kind: 'snapKV', window: 16, budget: { keep: 0.2 } })
+  t.deepEqual(policy.snapKV({ window: 16, budget: { keep: 0.2 } }), {
+    kind: 'snapKV',
+    window: 16,
+    budget: { keep: 0.2 },
+  })
   t.deepEqual(policy.adaSnapKV({ window: 16, floor: 0.1, budget: { bytes: 1e6 } }), {
     kind: 'adaKV',
     floor: 0.1,
     base: { kind: 'snapKV', window: 16, budget: { bytes: 1e6 } },
   })
   const byHand: PolicySpec = { kind: 'adaKV', base: { kind: 'knorm' }, budget: { keep: 0.5 } }
-  t.deepEqual(policy.adaKnorm({ budget: { keep: 0.5 } }), { kind: 'adaKV', base: { kind: 'knorm', budget: { keep: 0.5 } } })
+  t.deepEqual(policy.adaKnorm({ budget: { keep: 0.5 } }), {
+    kind: 'adaKV',
+    base: { kind: 'knorm', budget: { keep: 0.5 } },
+  })
   t.deepEqual(JSON.parse(JSON.stringify(byHand)), byHand)
 })
 

@@ -43,8 +43,14 @@ test('inspect shows ascending positions that match the lengths, window included'
   for (let layer = 0; layer < kept.layers; layer++) {
     for (let head = 0; head < kept.kvHeads; head++) {
       const positions = [...kept.head(layer, head)]
-      t.deepEqual(positions, [...new Set(positions)].sort((a, b) => a - b))
-      t.deepEqual(positions.slice(-16), Array.from({ length: 16 }, (_, i) => 184 + i))
+      t.deepEqual(
+        positions,
+        [...new Set(positions)].sort((a, b) => a - b),
+      )
+      t.deepEqual(
+        positions.slice(-16),
+        Array.from({ length: 16 }, (_, i) => 184 + i),
+      )
     }
   }
   t.throws(() => kept.head(kept.layers, 0), { instanceOf: RangeError })
@@ -57,7 +63,10 @@ test('decoding appends to every head and goes on at the original positions', asy
   await ids(session, { maxTokens: 5 })
   const stats = await session.stats()
   t.is(stats.seen, 204, 'the last drawn token is not in the cache yet')
-  t.deepEqual(stats.lengths.flat(), before.map((length) => length + 4))
+  t.deepEqual(
+    stats.lengths.flat(),
+    before.map((length) => length + 4),
+  )
   const kept = await session.inspect()
   t.deepEqual([...kept.head(0, 0).slice(-4)], [200, 201, 202, 203])
 })
@@ -74,7 +83,7 @@ test('the same tokens come out alone, in a crowd and after a fork', async (t) =>
   const crowd = await Promise.all(
     prompts.map(async (prompt) => {
       await using session = await model.createSession(options)
-      return ids(session, { prompt })
+      return await ids(session, { prompt })
     }),
   )
   t.deepEqual(crowd, alone)
@@ -128,7 +137,10 @@ test('the last piece carries the reason, and stop tokens end a generation', asyn
     return steps
   }
   const steps = await collect({ maxTokens: 6 })
-  t.deepEqual(steps.map((step) => step.finishReason), [null, null, null, null, null, 'length'])
+  t.deepEqual(
+    steps.map((step) => step.finishReason),
+    [null, null, null, null, null, 'length'],
+  )
   const drawn = steps.map((step) => step.token as number)
   const stopAt = drawn.at(3) as number
   const stopped = await collect({ maxTokens: 6, stopTokens: [stopAt] })
@@ -141,7 +153,7 @@ test('a seed repeats, another one differs', async (t) => {
   await base.prefill(tokens(64))
   const draw = async (seed: number) => {
     await using session = await base.fork()
-    return ids(session, { sampler: { temperature: 1.5, seed }, maxTokens: 24 })
+    return await ids(session, { sampler: { temperature: 1.5, seed }, maxTokens: 24 })
   }
   t.deepEqual(await draw(5), await draw(5))
   t.notDeepEqual(await draw(5), await draw(6))
@@ -184,7 +196,12 @@ test('aborting a generation throws and the session lives on', async (t) => {
   await using session = await model.createSession()
   const abort = new AbortController()
   await fails(t, 'Aborted', async () => {
-    for await (const step of session.generate({ prompt: tokens(64), ignoreEos: true, maxTokens: 3000, signal: abort.signal })) {
+    for await (const step of session.generate({
+      prompt: tokens(64),
+      ignoreEos: true,
+      maxTokens: 3000,
+      signal: abort.signal,
+    })) {
       t.is(step.finishReason, null)
       abort.abort()
     }

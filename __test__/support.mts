@@ -1,7 +1,7 @@
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { HeadwiseError, type HeadwiseErrorCode, Model } from '../ts/index.js'
 import type { ExecutionContext } from 'ava'
+import { HeadwiseError, type HeadwiseErrorCode, Model } from '../ts/index.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 

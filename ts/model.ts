@@ -1,3 +1,4 @@
+import { HeadwiseError } from './errors.js'
 import type { EngineOptions, ModelInfo, SessionOptions } from './generated/engine.js'
 import { type ModelSource, type ProgressEvent, resolveModel } from './models/index.js'
 import { call, callSync, type Input, NativeModel, toNative } from './native.js'
@@ -41,7 +42,11 @@ export class Model implements AsyncDisposable {
    * `pypi:package==version#file`, or the alias `smollm2-135m`.
    */
   static async load(reference: string, options: LoadOptions = {}): Promise<Model> {
-    const { device: _, onProgress, signal, ...engine } = options
+    const { device = 'auto', onProgress, signal, ...engine } = options
+    if (device !== 'auto' && device !== 'cpu') {
+      const details = { feature: 'device', value: device }
+      throw new HeadwiseError('UnsupportedFeature', `device ${device} is not supported yet (auto, cpu)`, details)
+    }
     const { path, source } = await resolveModel(reference, {
       ...(onProgress && { onProgress }),
       ...(signal && { signal }),

@@ -1,9 +1,7 @@
-import native = require('../index.js')
+import { NativeCancel, NativeModel, type NativeSession } from '../index.js'
 import { aborted, fromNative, HeadwiseError } from './errors.js'
 
-export type NativeModel = native.NativeModel
-export type NativeSession = native.NativeSession
-export const { NativeModel, NativeCancel } = native
+export { NativeCancel, NativeModel, type NativeSession }
 
 /** Text for the model's tokenizer, or token ids. */
 export type Input = string | Uint32Array | readonly number[]
@@ -40,7 +38,7 @@ export function callSync<T>(body: () => T): T {
 /** Runs a native call that can be cancelled by an AbortSignal. */
 export async function cancellable<T>(
   signal: AbortSignal | undefined,
-  body: (cancel: native.NativeCancel) => Promise<T>,
+  body: (cancel: NativeCancel) => Promise<T>,
 ): Promise<T> {
   if (signal?.aborted) throw aborted(signal)
   const cancel = new NativeCancel()

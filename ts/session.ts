@@ -1,3 +1,4 @@
+import { aborted, fromNative } from './errors.js'
 import type {
   CompressReport,
   GenerateOptions as EngineGenerateOptions,
@@ -7,7 +8,6 @@ import type {
   Step,
 } from './generated/engine.js'
 import type { PolicySpec } from './generated/policy.js'
-import { aborted, fromNative } from './errors.js'
 import { call, cancellable, type Input, NativeCancel, type NativeSession, toNative } from './native.js'
 
 /** Options of {@link Session.prefill}. */

@@ -60,7 +60,10 @@ function options() {
     if (!(keep > 0 && keep <= 1)) throw usage('keep', text, 'shares above 0 and at most 1')
     return keep
   })
-  const needles = values.needle === 'both' ? (['phrase', 'serial'] as const) : list<Needle>('needle', values.needle, ['phrase', 'serial'])
+  const needles =
+    values.needle === 'both'
+      ? (['phrase', 'serial'] as const)
+      : list<Needle>('needle', values.needle, ['phrase', 'serial'])
   return {
     ...values,
     keeps,
@@ -85,7 +88,11 @@ function table(rows: readonly DemoRow[]): string {
     bytes(row.processBytes),
   ])
   const widths = head.map((title, i) => Math.max(title.length, ...body.map((cells) => (cells[i] as string).length)))
-  const line = (cells: string[]) => cells.map((text, i) => text.padEnd(widths[i] as number)).join('  ').trimEnd()
+  const line = (cells: string[]) =>
+    cells
+      .map((text, i) => text.padEnd(widths[i] as number))
+      .join('  ')
+      .trimEnd()
   const rule = widths.map((width) => '─'.repeat(width)).join('──')
   return [line(head), rule, ...body.map(line)].join('\n')
 }
@@ -103,23 +110,35 @@ async function main(): Promise<void> {
   })
   progress.clear()
   stderr.write(`model: ${chosen.model} from ${model.source}, ${model.info.threads} threads\n`)
-  const result = await runDemo(model, { ...chosen, onProgress: (done, total, what) => progress.update(done, total, what) })
+  const result = await runDemo(model, {
+    ...chosen,
+    onProgress: (done, total, what) => progress.update(done, total, what),
+  })
   progress.clear()
   const file = resolve(chosen.out)
   mkdirSync(dirname(file), { recursive: true })
   writeFileSync(file, demoReport(result, chosen.model))
   const seconds = ((performance.now() - start) / 1e3).toFixed(0)
   if (chosen.json) {
-    stdout.write(`${JSON.stringify({ model: chosen.model, promptTokens: result.promptTokens, rows: result.rows }, null, 1)}\n`)
+    stdout.write(
+      `${JSON.stringify({ model: chosen.model, promptTokens: result.promptTokens, rows: result.rows }, null, 1)}\n`,
+    )
   } else {
-    stdout.write(`documents of about ${result.promptTokens} tokens, each read once and forked for every question and policy\n\n`)
+    stdout.write(
+      `documents of about ${result.promptTokens} tokens, each read once and forked for every question and policy\n\n`,
+    )
     stdout.write(`${table(result.rows)}\n\n`)
   }
   stderr.write(`${seconds} s. Report: ${relative(process.cwd(), file)}\n`)
 }
 
 main().catch((error: unknown) => {
-  const known = error instanceof HeadwiseError ? `${error.code}: ${error.message}` : error instanceof Error ? error.message : String(error)
+  const known =
+    error instanceof HeadwiseError
+      ? `${error.code}: ${error.message}`
+      : error instanceof Error
+        ? error.message
+        : String(error)
   stderr.write(`\n${known}\n`)
   process.exitCode = 1
 })

@@ -24,7 +24,9 @@ export async function inspect(args: string[]): Promise<void> {
   const { info } = model
   const tokenBytes = info.slotBytes * info.layers * info.kvHeads
   if (values.json) {
-    stdout.write(`${JSON.stringify({ path: model.path, source: model.source, ...info, kvBytesPerToken: tokenBytes })}\n`)
+    stdout.write(
+      `${JSON.stringify({ path: model.path, source: model.source, ...info, kvBytesPerToken: tokenBytes })}\n`,
+    )
     return
   }
   const rows: [string, string | number][] = [

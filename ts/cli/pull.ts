@@ -14,7 +14,9 @@ export async function pull(args: string[]): Promise<void> {
     return
   }
   const progress = new ProgressLine()
-  const found = await resolveModel(one(positionals, 'REF'), { onProgress: progress.model }).finally(() => progress.clear())
+  const found = await resolveModel(one(positionals, 'REF'), { onProgress: progress.model }).finally(() =>
+    progress.clear(),
+  )
   stderr.write(`from ${found.source}\n`)
   stdout.write(`${found.path}\n`)
 }

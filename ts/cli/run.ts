@@ -64,7 +64,9 @@ export async function run(args: string[]): Promise<void> {
   await using session = await model.createSession({ policy })
   let compression: CompressReport | null = null
   if (document) compression = (await session.prefill(document, { compress: values.agnostic || !prompt })).compression
-  if (prompt) compression = (await session.prefill(prompt, { compress: !values.agnostic || !document })).compression ?? compression
+  if (prompt)
+    compression =
+      (await session.prefill(prompt, { compress: !values.agnostic || !document })).compression ?? compression
   for await (const step of session.generate({ sampler, stop: values.stop, ...(maxTokens && { maxTokens }) })) {
     stdout.write(step.text)
   }
@@ -74,7 +76,9 @@ export async function run(args: string[]): Promise<void> {
     const per = (ms: number, tokens: number) => (tokens ? (ms / tokens).toFixed(1) : '-')
     if (compression) {
       const { before, after, ms } = compression
-      stderr.write(`compressed ${bytes(before.physicalBytes)} to ${bytes(after.physicalBytes)} in ${ms.toFixed(1)} ms\n`)
+      stderr.write(
+        `compressed ${bytes(before.physicalBytes)} to ${bytes(after.physicalBytes)} in ${ms.toFixed(1)} ms\n`,
+      )
     }
     stderr.write(
       `prefill ${stats.prefillTokens} tokens, ${per(stats.prefillMs, stats.prefillTokens)} ms each; ` +

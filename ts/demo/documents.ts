@@ -51,7 +51,12 @@ const answers: Record<Needle, (next: () => number) => string> = {
  * A document of about `tokens` tokens (as `count` counts them) with one needle for each entry of `needles`, spread over the
  * whole text in random order, and the question for each.
  */
-export function makeDocument(seed: number, tokens: number, needles: readonly Needle[], count: (text: string) => number): Document {
+export function makeDocument(
+  seed: number,
+  tokens: number,
+  needles: readonly Needle[],
+  count: (text: string) => number,
+): Document {
   const next = random(seed)
   const places = shuffled(PLACES, next)
   const questions = needles.map((needle, i): Question => {

@@ -3,7 +3,7 @@ import type { DemoAnswer, DemoResult, DemoRow, HeatMap } from './run.js'
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
 
-function escape(text: string): string {
+function html(text: string): string {
   return text.replace(/[&<>"]/g, (c) => escapes[c] as string)
 }
 
@@ -28,7 +28,7 @@ function resultRow(row: DemoRow): string {
   const share = row.total ? row.correct / row.total : 0
   const full = row.policy === 'full'
   const cells = [
-    escape(row.policy),
+    html(row.policy),
     full ? 'all' : `${row.keep * 100} %`,
     `<span class="bar"><i style="width:${share * 100}%"></i></span>${row.correct} of ${row.total}`,
     bytes(row.kvBytesBefore),
@@ -55,17 +55,17 @@ function heatMap(map: HeatMap, largest: number): string {
     })
     return `<b>${l % 5 === 0 ? l : ''}</b>${shares.join('')}`
   })
-  const name = `${escape(map.policy)} at ${map.keep * 100} %`
+  const name = `${html(map.policy)} at ${map.keep * 100} %`
   return `<figure><figcaption>${name}</figcaption><div class="map" style="--heads:${heads}" role="img" aria-label="Share of slots kept by layer and head, ${name}">${cells.join('')}</div></figure>`
 }
 
 function answerList(answers: readonly DemoAnswer[], row: DemoRow): string {
   const mine = answers.filter((a) => a.policy === row.policy && a.keep === row.keep && a.question.needle === row.needle)
   const lines = mine.map(({ question, text, correct }) => {
-    const cells = [escape(question.prompt.trim()), escape(question.answer), escape(text.trim())]
+    const cells = [html(question.prompt.trim()), html(question.answer), html(text.trim())]
     return `<tr>${cells.map((cell) => `<td>${cell}</td>`).join('')}<td class="${correct ? 'yes' : 'no'}">${correct ? 'right' : 'wrong'}</td></tr>`
   })
-  const title = `${escape(row.policy)}${row.policy === 'full' ? '' : ` at ${row.keep * 100} %`}, ${row.needle}: ${row.correct} of ${row.total}`
+  const title = `${html(row.policy)}${row.policy === 'full' ? '' : ` at ${row.keep * 100} %`}, ${row.needle}: ${row.correct} of ${row.total}`
   return `<details><summary>${title}</summary><div class="scroll"><table class="answers"><tr><th>asked</th><th>wanted</th><th>answered</th><th></th></tr>${lines.join('')}</table></div></details>`
 }
 
@@ -78,7 +78,7 @@ export function demoReport(result: DemoResult, model: string): string {
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>headwise demo</title><style>${STYLE}</style></head><body>
 <h1>headwise demo</h1>
-<p>${escape(model)} answers questions about facts in the middle of documents of about ${result.promptTokens} tokens. Each document is read once and forked; each policy then cuts the cache to the same budget before the answer is decoded.</p>
+<p>${html(model)} answers questions about facts in the middle of documents of about ${result.promptTokens} tokens. Each document is read once and forked; each policy then cuts the cache to the same budget before the answer is decoded.</p>
 ${kinds.map((kind) => `<h2>${titles[kind]}</h2>${results(result.rows.filter((row) => row.needle === kind))}`).join('\n')}
 <h2>Where the kept slots are</h2>
 <p>Share of the document that each KV head keeps for one question; layers from top to bottom, heads from left to right. A policy that treats all heads alike is one flat colour.</p>

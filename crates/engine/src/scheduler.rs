@@ -328,8 +328,8 @@ impl Scheduler {
         }
         match &mut job.then {
             Then::Report(_) => {
+                let (tokens, seen, ms) = (job.tokens(), state.seen(), job.ms);
                 let Then::Report(reply) = job.then else { unreachable!("just matched") };
-                let (tokens, seen, ms) = (job.prompt.len(), state.seen(), job.ms);
                 answer(Some(reply), Ok(PrefillReport { tokens, seen, ms, compression, memory: state.memory() }));
             }
             Then::Decode(decode) => {

@@ -91,6 +91,11 @@ impl Job {
         }
     }
 
+    /// Prompt tokens of this call, without one that was drawn by an earlier call and had yet to be fed.
+    pub fn tokens(&self) -> usize {
+        self.prompt.len() - usize::from(self.undo.unfed.is_some())
+    }
+
     /// Nobody waits for it any more.
     pub fn is_cancelled(&self) -> bool {
         let gone = match &self.then {
