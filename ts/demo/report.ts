@@ -45,13 +45,20 @@ function results(rows: readonly DemoRow[]): string {
   return `<div class="scroll"><table class="rows"><thead><tr>${head}</tr></thead><tbody>${rows.map(resultRow).join('')}</tbody></table></div>`
 }
 
-/** Full colour is the largest share on the page, so that differences between heads stay visible at small budgets. */
+/** How many times the average head's share each head keeps. */
+function relative(map: HeatMap): number[][] {
+  const shares = map.share.flat()
+  const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length
+  return map.share.map((layer) => layer.map((share) => share / mean))
+}
+
+/** Full colour is the largest multiple of the average on the page, so that small budgets can be compared with large ones. */
 function heatMap(map: HeatMap, largest: number): string {
   const heads = map.share[0]?.length ?? 0
-  const cells = map.share.map((layer, l) => {
-    const shares = layer.map((share, h) => {
-      const title = `layer ${l}, head ${h}: ${(share * 100).toFixed(1)} %`
-      return `<i style="--share:${(share / largest).toFixed(3)}" title="${title}"></i>`
+  const cells = relative(map).map((layer, l) => {
+    const shares = layer.map((times, h) => {
+      const title = `layer ${l}, head ${h}: ${((map.share[l]?.[h] ?? 0) * 100).toFixed(1)} %`
+      return `<i style="--share:${(times / largest).toFixed(3)}" title="${title}"></i>`
     })
     return `<b>${l % 5 === 0 ? l : ''}</b>${shares.join('')}`
   })
@@ -74,15 +81,15 @@ export function demoReport(result: DemoResult, model: string): string {
   const kinds = [...new Set(result.rows.map((row) => row.needle))]
   const titles = { phrase: 'Secret phrases of three words', serial: 'Serial numbers' }
   const maps = result.heatMaps.filter((map) => map.policy !== 'full')
-  const largest = Math.max(...maps.flatMap((map) => map.share.flat()), 1e-9)
+  const largest = Math.max(...maps.flatMap((map) => relative(map).flat()), 1)
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>headwise demo</title><style>${STYLE}</style></head><body>
 <h1>headwise demo</h1>
 <p>${html(model)} answers questions about facts in the middle of documents of about ${result.promptTokens} tokens. Each document is read once and forked; each policy then cuts the cache to the same budget before the answer is decoded.</p>
 ${kinds.map((kind) => `<h2>${titles[kind]}</h2>${results(result.rows.filter((row) => row.needle === kind))}`).join('\n')}
 <h2>Where the kept slots are</h2>
-<p>Share of the document that each KV head keeps for one question; layers from top to bottom, heads from left to right. A policy that treats all heads alike is one flat colour.</p>
-<div class="scale">0 % <i></i> ${(largest * 100).toFixed(0)} %</div>
+<p>How much of the document each KV head keeps for one question, against the average head at that budget; layers from top to bottom, heads from left to right. A policy that treats all heads alike is one flat colour. Point at a cell for its share.</p>
+<div class="scale">nothing <i></i> ${largest.toFixed(1)} times the average</div>
 <div class="maps">${maps.map((map) => heatMap(map, largest)).join('')}</div>
 <h2>All answers</h2>
 ${result.rows.map((row) => answerList(result.answers, row)).join('\n')}
