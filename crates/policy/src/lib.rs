@@ -1,1 +1,40 @@
-//! headwise.
+//! Policies: which slots of a KV cache stay. Plain data in, one [`headwise_core::Selection`] a layer out.
+//!
+//! A [`PolicySpec`] is what people write (JSON, TypeScript, CLI): a preset, or a scorer's name with its options.
+//! [`PolicySpec::resolve`] turns it into a [`Policy`]: scorer + allocator + selector + protection + budget + schedule.
+//! [`Policy::compress`] applies it:
+//!
+//! 1. protected slots (the scorer's window, sinks, user spans) are subtracted from the budget;
+//! 2. the scorer gives every other slot a number (`scorers/`, one file each);
+//! 3. the allocator splits what is left of the budget over the layers (`allocators/`);
+//! 4. the selector picks the slots of each layer (`selectors/`; Ada-KV is one).
+//!
+//! Budgets are met exactly, ties go to the lower position, NaN is an error. [`Compat`] reproduces a published implementation,
+//! with its rounding, instead. Defaults live here and nowhere else.
+
+mod allocators;
+mod budget;
+pub mod compat;
+mod export;
+mod input;
+mod options;
+mod policy;
+mod presets;
+mod registry;
+mod scorers;
+mod selectors;
+mod spec;
+
+pub use allocators::{Allocate, Allocator, Pyramid, Uniform};
+pub use budget::{Budget, apportion};
+pub use compat::Compat;
+pub use export::{Declarations, HEADER, presets_ts, types_ts};
+pub use input::{LayerInput, Needs};
+pub use options::{Common, Protect, Schedule, Span};
+pub use policy::Policy;
+pub use presets::{
+    AdaKVPolicy, CustomPolicy, Expand, FullPolicy, LookaheadPolicy, Preset, PyramidKVPolicy, StreamingLLMPolicy,
+};
+pub use scorers::{GroupReduce, KeyDiff, Knorm, PoolOrder, Pooling, Recency, RowReduce, Score, Scorer, SnapKV, Tova};
+pub use selectors::{AcrossHeads, PerHead, Select, Selector};
+pub use spec::{PolicySpec, ScorerPolicy};

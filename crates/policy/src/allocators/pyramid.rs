@@ -1,0 +1,60 @@
+use headwise_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::Allocate;
+use crate::apportion;
+
+/// PyramidKV (arXiv 2406.02069): a straight line from the first layer down to the last.
+///
+/// With b slots a layer on average, the last layer gets b/β and the first 2b − b/β. The line is over the slots that compete
+/// (protected ones come on top), is rounded by largest remainder, and what a layer cannot fill goes to the others, so that
+/// the sum is exact; the published implementations lose or repeat slots there (see `compat`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Pyramid {
+    /// Steepness β, at least 1 (flat). Default 20, as in the paper.
+    #[ts(optional, as = "Option<_>")]
+    pub beta: usize,
+}
+
+impl Default for Pyramid {
+    fn default() -> Self {
+        Self { beta: 20 }
+    }
+}
+
+impl Allocate for Pyramid {
+    fn allocate(&self, budget: usize, available: &[usize]) -> Vec<usize> {
+        let last = 1.0 / self.beta as f64;
+        let step = (2.0 - 2.0 * last) / available.len().saturating_sub(1).max(1) as f64;
+        let line: Vec<f64> = (0..available.len()).map(|layer| (2.0 - last - layer as f64 * step).max(0.0)).collect();
+        apportion(budget, &line, available)
+    }
+
+    fn validate(&self) -> Result<()> {
+        match self.beta {
+            0 => Err(Error::invalid("pyramid.beta", 0, "at least 1")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_falls_from_twice_the_mean_to_a_twentieth_of_it() {
+        let lengths = Pyramid::default().allocate(300, &[1000; 3]);
+        assert_eq!(lengths, [195, 100, 5]);
+        assert_eq!(Pyramid { beta: 1 }.allocate(300, &[1000; 3]), [100; 3]);
+        assert_eq!(Pyramid::default().allocate(300, &[1000]), [300]);
+    }
+
+    #[test]
+    fn what_a_layer_cannot_fill_goes_to_the_others() {
+        assert_eq!(Pyramid::default().allocate(300, &[150; 3]), [150, 143, 7]);
+        assert_eq!(Pyramid::default().allocate(1000, &[150; 3]), [150; 3]);
+    }
+}

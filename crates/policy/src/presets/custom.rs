@@ -1,0 +1,46 @@
+use headwise_core::Result;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::Expand;
+use crate::{Allocator, Common, Scorer, Selector};
+
+/// The composed form: any scorer with any allocator and selector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+pub struct CustomPolicy {
+    /// How much a slot is worth.
+    pub scorer: Scorer,
+    /// How the budget is split over the layers. Default `{ kind: "uniform" }`.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub allocator: Allocator,
+    /// Which slots of a layer stay. Default `{ kind: "perHead" }`.
+    #[serde(default)]
+    #[ts(optional, as = "Option<_>")]
+    pub selector: Selector,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+impl CustomPolicy {
+    /// This scorer, uniform over layers and heads, without a budget yet.
+    pub fn new(scorer: impl Into<Scorer>) -> Self {
+        Self {
+            scorer: scorer.into(),
+            allocator: Allocator::default(),
+            selector: Selector::default(),
+            common: Common::default(),
+        }
+    }
+}
+
+impl Expand for CustomPolicy {
+    fn expand(&self) -> Result<CustomPolicy> {
+        Ok(self.clone())
+    }
+
+    fn common_mut(&mut self) -> Option<&mut Common> {
+        Some(&mut self.common)
+    }
+}

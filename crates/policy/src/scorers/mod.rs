@@ -1,0 +1,69 @@
+//! How much a slot is worth: one file a scorer, one line in the registry below.
+
+use headwise_core::{Result, Scores};
+use headwise_kernels::Block;
+
+use crate::registry::registry;
+use crate::{LayerInput, Needs};
+
+/// Scores the slots of a layer.
+pub trait Score {
+    /// What has to be gathered during prefill.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// The last tokens that this scorer cannot judge and therefore protects.
+    fn window(&self) -> usize {
+        0
+    }
+
+    /// One number per (KV head, slot), higher = keep. The slots of [`Score::window`] carry the layer's largest score + 1.
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores>;
+
+    /// Checks the options.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+registry! {
+    ($)
+    /// How much a slot is worth.
+    pub enum Scorer via with_scorer {
+        snap_kv::SnapKV = "snapKV",
+        knorm::Knorm = "knorm",
+        key_diff::KeyDiff = "keyDiff",
+        tova::Tova = "tova",
+        recency::Recency = "recency",
+    }
+}
+
+pub use snap_kv::{GroupReduce, PoolOrder, Pooling, RowReduce};
+
+impl Score for Scorer {
+    fn needs(&self) -> Needs {
+        with_scorer!(self, scorer => scorer.needs())
+    }
+
+    fn window(&self) -> usize {
+        with_scorer!(self, scorer => scorer.window())
+    }
+
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        with_scorer!(self, scorer => scorer.score(layer))
+    }
+
+    fn validate(&self) -> Result<()> {
+        with_scorer!(self, scorer => scorer.validate())
+    }
+}
+
+/// Rows that hold scores of the slots before the window, filled up to `lengths` with the layer's largest score + 1.
+pub(crate) fn with_window(mut rows: Vec<Vec<f32>>, lengths: &[usize]) -> Scores {
+    let best = rows.iter().flatten().copied().reduce(f32::max).unwrap_or(0.0);
+    for (row, &length) in rows.iter_mut().zip(lengths) {
+        row.resize(length, best + 1.0);
+    }
+    Scores::from_rows(rows)
+}

@@ -1,0 +1,27 @@
+use headwise_core::{Result, Scores};
+use headwise_kernels::Block;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::Score;
+use crate::LayerInput;
+
+/// The newer the better: the score is the position. With sinks it is StreamingLLM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Recency {
+    /// This many last tokens are protected (they are kept first anyway; with `compat: "kvcacheFactory"` they are the recent
+    /// ones and sinks take the rest). Default 0.
+    #[ts(optional, as = "Option<_>")]
+    pub window: usize,
+}
+
+impl Score for Recency {
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        Ok(Scores::from_rows(layer.positions.iter().map(|row| row.iter().map(|&p| p as f32).collect())))
+    }
+}

@@ -1,0 +1,221 @@
+use headwise_core::{Error, Result, Scores};
+use headwise_kernels::{Block, Pool1d, Window, WindowScores, group_reduce, window_scores};
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{Score, with_window};
+use crate::{LayerInput, Needs};
+
+/// SnapKV (arXiv 2404.14469): how much the last prompt queries attend to a slot.
+///
+/// Softmax of the window's queries over all slots (the window's own are in the denominator, then dropped), reduced over the
+/// window's rows and over the query heads of a KV head, and pooled along the positions so that neighbours of an important slot
+/// stay too. The window itself is protected.
+///
+/// The defaults are those of the AdaKV repository's experiments (window 32, max pooling 7, means): the best published record of
+/// the variants. kvpress is `{ window: 64, pool: { kind: "average", kernel: 5 }, order: "poolFirst" }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct SnapKV {
+    /// Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+    #[ts(optional, as = "Option<_>")]
+    pub window: usize,
+    /// How the window's rows are reduced. Default `"mean"`.
+    #[ts(optional, as = "Option<_>")]
+    pub rows: RowReduce,
+    /// How the query heads of a KV head are reduced. Default `"mean"`.
+    #[ts(optional, as = "Option<_>")]
+    pub group: GroupReduce,
+    /// Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
+    #[ts(optional, as = "Option<_>")]
+    pub pool: Pooling,
+    /// Whether the group is reduced before pooling. Default `"groupFirst"`.
+    #[ts(optional, as = "Option<_>")]
+    pub order: PoolOrder,
+}
+
+impl Default for SnapKV {
+    fn default() -> Self {
+        Self {
+            window: 32,
+            rows: RowReduce::Mean,
+            group: GroupReduce::Mean,
+            pool: Pooling::Max { kernel: 7 },
+            order: PoolOrder::GroupFirst,
+        }
+    }
+}
+
+/// Reduction over the rows of the observation window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
+pub enum RowReduce {
+    /// Mean attention.
+    Mean,
+    /// The row that attends most: one query that needs a slot is enough.
+    Max,
+    /// Square root of the sum of squares.
+    L2,
+    /// Sum; orders like the mean.
+    Sum,
+}
+
+/// Reduction over the query heads that share a KV head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupReduce {
+    /// Mean over the group.
+    Mean,
+    /// The query head that attends most.
+    Max,
+    /// Sum; orders like the mean.
+    Sum,
+}
+
+/// Pooling along the positions, stride 1, as long as its input.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Pooling {
+    /// None.
+    None {},
+    /// Mean over an odd kernel, always divided by the kernel; beyond the ends there are zeros.
+    Average {
+        /// Odd width, default 5.
+        #[serde(default = "average_kernel")]
+        #[ts(optional, as = "Option<_>")]
+        kernel: usize,
+    },
+    /// Maximum over an odd kernel.
+    Max {
+        /// Odd width, default 7.
+        #[serde(default = "max_kernel")]
+        #[ts(optional, as = "Option<_>")]
+        kernel: usize,
+    },
+    /// s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): importance reaches forward.
+    LookAhead {
+        /// Reach in slots, at most 4096. Default 24.
+        #[serde(default = "look_ahead_span")]
+        #[ts(optional, as = "Option<_>")]
+        span: usize,
+        /// What is left after each slot, in (0, 1]. Default 0.9.
+        #[serde(default = "look_ahead_decay")]
+        #[ts(optional, as = "Option<_>")]
+        decay: f64,
+    },
+}
+
+fn average_kernel() -> usize {
+    5
+}
+
+fn max_kernel() -> usize {
+    7
+}
+
+fn look_ahead_span() -> usize {
+    24
+}
+
+fn look_ahead_decay() -> f64 {
+    0.9
+}
+
+/// Which comes first. It matters where one of the two is a maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub enum PoolOrder {
+    /// Reduce the group, then pool once per KV head (AdaKV, KVCache-Factory).
+    GroupFirst,
+    /// Pool every query head, then reduce the group (kvpress).
+    PoolFirst,
+}
+
+impl SnapKV {
+    /// Scores of the slots of a head that are before the window.
+    fn head<B: Block>(&self, layer: &LayerInput<B>, window: &Window, head: usize) -> Result<Vec<f32>> {
+        let start = window.positions.first().map_or(layer.seen, |&first| first as usize);
+        let (length, open) = (layer.heads[head].len, layer.slots_before(head, start));
+        if open == 0 {
+            return Ok(Vec::new());
+        }
+        let kernel = WindowScores { rows: self.rows.into() };
+        let attention = kernel.run(window, head, layer.heads.len(), layer.heads[head], layer.positions[head])?;
+        let rows = attention.chunks_exact(length).map(|row| &row[..open]);
+        let (group, reduce) = (layer.shape.group, self.group.into());
+        match self.order {
+            PoolOrder::GroupFirst => self.pool(group_reduce(&rows.collect::<Vec<_>>().concat(), group, reduce)?),
+            PoolOrder::PoolFirst => {
+                let pooled = rows.map(|row| self.pool(row.to_vec())).collect::<Result<Vec<_>>>()?;
+                group_reduce(&pooled.concat(), group, reduce)
+            }
+        }
+    }
+
+    fn pool(&self, row: Vec<f32>) -> Result<Vec<f32>> {
+        match self.pool {
+            Pooling::None {} => Ok(row),
+            Pooling::Average { kernel } => Pool1d::Average { kernel }.run(&row),
+            Pooling::Max { kernel } => Pool1d::Max { kernel }.run(&row),
+            Pooling::LookAhead { span, decay } => Pool1d::LookAhead { span, decay: decay as f32 }.run(&row),
+        }
+    }
+}
+
+impl From<RowReduce> for window_scores::RowReduce {
+    fn from(reduce: RowReduce) -> Self {
+        match reduce {
+            RowReduce::Mean => Self::Mean,
+            RowReduce::Max => Self::Max,
+            RowReduce::L2 => Self::L2,
+            RowReduce::Sum => Self::Sum,
+        }
+    }
+}
+
+impl From<GroupReduce> for window_scores::GroupReduce {
+    fn from(reduce: GroupReduce) -> Self {
+        match reduce {
+            GroupReduce::Mean => Self::Mean,
+            GroupReduce::Max => Self::Max,
+            GroupReduce::Sum => Self::Sum,
+        }
+    }
+}
+
+impl Score for SnapKV {
+    fn needs(&self) -> Needs {
+        Needs { window_queries: self.window }
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        let (queries, positions) = layer.window("snapKV", self.window)?;
+        let scale = layer.scale;
+        let window = Window { queries, positions, query_heads: layer.shape.query_heads(), scale };
+        let heads = 0..layer.heads.len();
+        let rows = heads.map(|head| self.head(layer, &window, head)).collect::<Result<Vec<_>>>()?;
+        Ok(with_window(rows, &layer.lengths()))
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(1..=4096).contains(&self.window) {
+            return Err(Error::invalid("snapKV.window", self.window, "between 1 and 4096"));
+        }
+        match self.pool {
+            Pooling::Average { kernel } | Pooling::Max { kernel } if kernel % 2 == 0 || kernel > 4095 => {
+                Err(Error::invalid("snapKV.pool.kernel", kernel, "odd, at most 4095"))
+            }
+            Pooling::LookAhead { span, .. } if span > 4096 => {
+                Err(Error::invalid("snapKV.pool.span", span, "at most 4096"))
+            }
+            Pooling::LookAhead { decay, .. } if !(decay > 0.0 && decay <= 1.0) => {
+                Err(Error::invalid("snapKV.pool.decay", decay, "more than 0, at most 1"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Properties of `Policy::compress` over random caches and policies: the budget is met exactly, nothing protected is lost,
+//! the answer does not depend on the number of threads.
+
+use headwise_core::{Codec, Error, KvShape, Selection};
+use headwise_kernels::{BlockLayout, HeadView};
+use headwise_policy::{Budget, LayerInput, Policy, PolicySpec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const SLOTS: usize = 8;
+
+/// A cache with random keys. `gaps` removes some slots, so that heads have different lengths.
+#[derive(Debug, Clone)]
+struct Cache {
+    shape: KvShape,
+    seen: usize,
+    /// `[layer][head]`
+    positions: Vec<Vec<Vec<u32>>>,
+    blocks: Vec<Vec<Vec<Vec<u8>>>>,
+    queries: Vec<f32>,
+    rows: usize,
+}
+
+impl Cache {
+    fn new(shape: KvShape, seen: usize, rows: usize, gaps: bool, seed: u64) -> Self {
+        let mut state = seed | 1;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let layout = Self::layout(shape);
+        let mut positions = Vec::new();
+        let mut blocks = Vec::new();
+        for _ in 0..shape.layers {
+            let heads: Vec<Vec<u32>> = (0..shape.kv_heads)
+                .map(|head| (0..seen as u32).filter(|p| !gaps || head == 0 || (p * 7 + head as u32) % 5 != 0).collect())
+                .collect();
+            let mut fill = |slots: usize| -> Vec<Vec<u8>> {
+                let numbers = layout.bytes() / 4;
+                let block = |_| (0..numbers).flat_map(|_| random().to_ne_bytes()).collect();
+                (0..slots.div_ceil(SLOTS)).map(block).collect()
+            };
+            blocks.push(heads.iter().map(|head| fill(head.len())).collect());
+            positions.push(heads);
+        }
+        let rows = rows.min(seen);
+        let queries = (0..rows * shape.query_heads() * shape.head_dim).map(|_| 3.0 * random()).collect();
+        Self { shape, seen, positions, blocks, queries, rows }
+    }
+
+    fn layout(shape: KvShape) -> BlockLayout {
+        BlockLayout { codec: Codec::F32, head_dim: shape.head_dim, slots: SLOTS }
+    }
+
+    fn slots(&self) -> usize {
+        self.positions.iter().flatten().map(Vec::len).sum()
+    }
+
+    fn compress(&self, policy: &Policy) -> headwise_core::Result<Vec<Selection>> {
+        let layout = Self::layout(self.shape);
+        let query_positions: Vec<u32> = (self.seen - self.rows..self.seen).map(|p| p as u32).collect();
+        let views: Vec<Vec<HeadView<Vec<u8>>>> = std::iter::zip(&self.blocks, &self.positions)
+            .map(|(blocks, positions)| {
+                let view = |(blocks, positions): (_, &Vec<u32>)| HeadView { layout, blocks, len: positions.len() };
+                std::iter::zip(blocks.iter().map(|blocks| &blocks[..]), positions).map(view).collect()
+            })
+            .collect();
+        let positions: Vec<Vec<&[u32]>> =
+            self.positions.iter().map(|heads| heads.iter().map(|head| &head[..]).collect()).collect();
+        let layers: Vec<_> = (0..self.shape.layers)
+            .map(|layer| LayerInput {
+                layer,
+                heads: &views[layer],
+                positions: &positions[layer],
+                queries: &self.queries,
+                query_positions: &query_positions,
+                shape: self.shape,
+                seen: self.seen,
+                scale: 0.5,
+            })
+            .collect();
+        policy.compress(&layers)
+    }
+}
+
+fn caches() -> impl Strategy<Value = Cache> {
+    (1usize..5, 1usize..4, 1usize..4, 1usize..90, any::<bool>(), any::<u64>()).prop_map(
+        |(layers, kv_heads, group, seen, gaps, seed)| {
+            Cache::new(KvShape { layers, kv_heads, group, head_dim: 4 }, seen, 12, gaps, seed)
+        },
+    )
+}
+
+fn specs() -> impl Strategy<Value = Value> {
+    let pools = prop_oneof![
+        Just(json!({ "kind": "none" })),
+        Just(json!({ "kind": "average", "kernel": 3 })),
+        Just(json!({ "kind": "max" })),
+        Just(json!({ "kind": "lookAhead", "span": 5 })),
+    ];
+    let choice = |words: &'static [&'static str]| prop::sample::select(words);
+    let snap = (
+        1usize..12,
+        pools,
+        choice(&["mean", "max", "l2", "sum"]),
+        choice(&["mean", "max", "sum"]),
+        any::<bool>(),
+    )
+        .prop_map(|(window, pool, rows, group, first)| {
+            let order = if first { "groupFirst" } else { "poolFirst" };
+            json!({ "kind": "snapKV", "window": window, "pool": pool, "rows": rows, "group": group, "order": order })
+        });
+    let scorer = prop_oneof![
+        3 => snap,
+        1 => Just(json!({ "kind": "knorm" })),
+        1 => Just(json!({ "kind": "keyDiff" })),
+        1 => (0usize..5).prop_map(|window| json!({ "kind": "recency", "window": window })),
+    ];
+    let allocator = prop_oneof![
+        Just(json!({ "kind": "uniform" })),
+        (1usize..30).prop_map(|beta| json!({ "kind": "pyramid", "beta": beta })),
+    ];
+    let selector = prop_oneof![
+        Just(json!({ "kind": "perHead" })),
+        (0.0f64..1.0, any::<bool>()).prop_map(|(floor, normalize)| {
+            json!({ "kind": "acrossHeads", "floor": floor, "normalize": normalize })
+        }),
+    ];
+    let budget = prop_oneof![
+        (1usize..100).prop_map(|tokens| json!({ "tokensPerHead": tokens })),
+        (0.01f64..1.0).prop_map(|keep| json!({ "keep": keep })),
+        (0.0f64..0.99).prop_map(|ratio| json!({ "ratio": ratio })),
+        (1usize..30_000).prop_map(|bytes| json!({ "bytes": bytes })),
+    ];
+    let protect = (0usize..6, 0usize..2, 0u32..50, 0u32..8).prop_map(|(sinks, layers, start, length)| {
+        json!({ "sinks": sinks, "layers": layers, "spans": [{ "start": start, "end": start + length }] })
+    });
+    (scorer, allocator, selector, budget, protect).prop_map(|(scorer, allocator, selector, budget, protect)| {
+        json!({
+            "kind": "custom", "scorer": scorer, "allocator": allocator, "selector": selector, "budget": budget,
+            "protect": protect,
+        })
+    })
+}
+
+/// Whether this slot may not be evicted, from the JSON: not through the code under test.
+fn protected(spec: &Value, layer: usize, position: u32, seen: usize) -> bool {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let (protect, position) = (&spec["protect"], u64::from(position));
+    let window = number(&spec["scorer"]["window"]);
+    let span = &protect["spans"][0];
+    (layer as u64) < number(&protect["layers"])
+        || position < number(&protect["sinks"])
+        || position + window >= seen as u64
+        || (position >= number(&span["start"]) && position < number(&span["end"]))
+}
+
+/// Slots that the budget allows, from the JSON.
+fn budget(spec: &Value, shape: KvShape, seen: usize) -> usize {
+    let heads = shape.layers * shape.kv_heads;
+    let budget = &spec["budget"];
+    if let Some(tokens) = budget["tokensPerHead"].as_u64() {
+        tokens as usize * heads
+    } else if let Some(bytes) = budget["bytes"].as_u64() {
+        bytes as usize / (2 * shape.head_dim * 4)
+    } else if let Some(keep) = budget["keep"].as_f64() {
+        ((seen as f64 * keep).floor() as usize).max(1) * heads
+    } else {
+        ((seen as f64 * (1.0 - budget["ratio"].as_f64().unwrap())).trunc() as usize).max(1) * heads
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_budget_is_met_exactly_and_nothing_protected_is_lost(cache in caches(), spec in specs()) {
+        let policy = PolicySpec::from_value(spec.clone()).unwrap().resolve().unwrap();
+        let total = budget(&spec, cache.shape, cache.seen);
+        let guarded: usize = cache.positions.iter().enumerate().map(|(layer, heads)| {
+            heads.iter().flatten().filter(|&&p| protected(&spec, layer, p, cache.seen)).count()
+        }).sum();
+        match cache.compress(&policy) {
+            Err(Error::BudgetBelowProtected { budget, protected, .. }) => {
+                prop_assert!(total < guarded && total < cache.slots());
+                prop_assert!(budget < protected);
+            }
+            Err(error) => prop_assert!(false, "{error}"),
+            Ok(kept) => {
+                prop_assert!(total >= guarded || total >= cache.slots());
+                let sum: usize = kept.iter().map(Selection::total).sum();
+                prop_assert_eq!(sum, total.min(cache.slots()));
+                for (layer, (kept, heads)) in kept.iter().zip(&cache.positions).enumerate() {
+                    for (head, positions) in heads.iter().enumerate() {
+                        for (slot, &position) in positions.iter().enumerate() {
+                            let stays = kept.head(head).contains(&(slot as u32));
+                            prop_assert!(stays || !protected(&spec, layer, position, cache.seen));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_answer_does_not_depend_on_the_number_of_threads(cache in caches(), spec in specs()) {
+        let policy = PolicySpec::from_value(spec).unwrap().resolve().unwrap();
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| cache.compress(&policy))
+        };
+        prop_assert_eq!(with(1), with(3));
+    }
+}
+
+fn policy(spec: Value) -> Policy {
+    PolicySpec::from_value(spec).unwrap().resolve().unwrap()
+}
+
+fn small(seen: usize, rows: usize) -> Cache {
+    Cache::new(KvShape { layers: 2, kv_heads: 2, group: 2, head_dim: 4 }, seen, rows, false, 7)
+}
+
+#[test]
+fn streaming_llm_keeps_sinks_and_the_most_recent() {
+    let kept =
+        small(50, 0).compress(&policy(json!({ "kind": "streamingLLM", "budget": { "tokensPerHead": 10 } }))).unwrap();
+    assert!(kept.iter().all(|layer| (0..2).all(|h| layer.head(h) == [0, 1, 2, 3, 44, 45, 46, 47, 48, 49])));
+}
+
+#[test]
+fn a_budget_below_the_protected_set_says_the_numbers() {
+    let spec = json!({ "kind": "snapKV", "window": 8, "protect": { "sinks": 4 }, "budget": { "tokensPerHead": 11 } });
+    let error = small(50, 8).compress(&policy(spec)).unwrap_err();
+    let Error::BudgetBelowProtected { budget, protected, what } = error else { panic!("{error}") };
+    assert_eq!((budget, protected), (11, 12));
+    assert!(what.contains("window of 8") && what.contains("4 sinks"), "{what}");
+    let enough = json!({ "kind": "snapKV", "window": 8, "protect": { "sinks": 4 }, "budget": { "tokensPerHead": 12 } });
+    let kept = small(50, 8).compress(&policy(enough)).unwrap();
+    assert_eq!(kept[1].head(1), [0, 1, 2, 3, 42, 43, 44, 45, 46, 47, 48, 49]);
+}
+
+#[test]
+fn a_short_cache_is_kept_whole_whatever_is_protected() {
+    let spec = json!({ "kind": "snapKV", "budget": { "tokensPerHead": 20 } });
+    assert_eq!(small(20, 12).compress(&policy(spec)).unwrap()[0].total(), 40);
+}
+
+#[test]
+fn a_window_that_was_not_observed_is_an_error() {
+    let spec = json!({ "kind": "snapKV", "window": 9, "budget": { "tokensPerHead": 20 } });
+    let missing = Error::ObservationMissing { scorer: "snapKV".into(), need: 9, have: 8 };
+    assert_eq!(small(50, 8).compress(&policy(spec)).unwrap_err(), missing);
+}
+
+#[test]
+fn a_key_that_is_not_a_number_is_an_error_and_not_an_order() {
+    let mut cache = small(50, 8);
+    cache.blocks[1][0][2][..4].copy_from_slice(&f32::NAN.to_ne_bytes());
+    for kind in ["knorm", "keyDiff", "snapKV"] {
+        let spec = PolicySpec::named(kind).unwrap().with_budget(Budget::TokensPerHead(40));
+        let mut cache = cache.clone();
+        if kind == "snapKV" {
+            cache = Cache { queries: vec![f32::NAN; 32 * 16], rows: 32, ..cache };
+        }
+        let error = cache.compress(&spec.resolve().unwrap()).unwrap_err();
+        assert!(matches!(error, Error::NotANumber { .. }), "{kind}: {error}");
+    }
+}
+
+#[test]
+fn equal_scores_go_to_the_lower_position() {
+    let mut cache = small(50, 0);
+    cache.blocks.iter_mut().flatten().flatten().for_each(|block| block.fill(0));
+    let kept = cache.compress(&policy(json!({ "kind": "knorm", "budget": { "tokensPerHead": 3 } }))).unwrap();
+    assert!(kept.iter().all(|layer| (0..2).all(|head| layer.head(head) == [0, 1, 2])));
+}
+
+#[test]
+fn heads_compete_only_with_ada_kv_and_never_below_the_floor() {
+    let mut cache = small(80, 0);
+    // Head 0 has the smaller keys, so its slots have all the best scores.
+    let scale = |block: &mut Vec<u8>| {
+        for bytes in block.as_chunks_mut::<4>().0 {
+            *bytes = (f32::from_ne_bytes(*bytes) * 0.01).to_ne_bytes();
+        }
+    };
+    cache.blocks.iter_mut().for_each(|heads| heads[0].iter_mut().for_each(scale));
+    let lengths = |floor: f64| {
+        let spec =
+            json!({ "kind": "adaKV", "base": { "kind": "knorm" }, "floor": floor, "budget": { "tokensPerHead": 20 } });
+        let kept = cache.compress(&policy(spec)).unwrap();
+        [kept[0].head(0).len(), kept[0].head(1).len()]
+    };
+    assert_eq!(lengths(0.0), [40, 0]);
+    assert_eq!(lengths(0.2), [36, 4]);
+    assert_eq!(lengths(1.0), [20, 20]);
+}

@@ -1,0 +1,105 @@
+//! The inputs of a case as a layer of a cache: blocks of float32 slots, views on them, positions.
+
+use headwise_core::{Codec, KvShape};
+use headwise_kernels::{BlockLayout, HeadView};
+use headwise_policy::LayerInput;
+
+use super::case::{Case, Outcome, fail};
+
+const SLOTS: usize = 32;
+
+/// One layer that owns what [`LayerInput`] borrows.
+pub struct Layer {
+    layout: BlockLayout,
+    /// `[kv head][block]`
+    blocks: Vec<Vec<Vec<u8>>>,
+    positions: Vec<u32>,
+    /// `[rows][query heads][head_dim]`
+    queries: Vec<f32>,
+    query_positions: Vec<u32>,
+    shape: KvShape,
+    layer: usize,
+}
+
+impl Layer {
+    /// From the tensors `k` `[Hkv, T, D]` and `q_window` `[Hq, w, D]`, each if there is one; sizes from the parameters if not.
+    /// With `gqa_support: false` every query head has a cache of its own, a copy of its KV head's.
+    pub fn of(case: &Case) -> Outcome<Self> {
+        let (query_heads, kv_heads) = (case.count("Hq")?, case.count("Hkv")?);
+        let (seen, head_dim) = (case.count("T")?, case.count("D")?);
+        if kv_heads == 0 || head_dim == 0 || query_heads % kv_heads != 0 || kv_heads * seen * head_dim > 1 << 26 {
+            return fail(format!("Hq {query_heads}, Hkv {kv_heads}, T {seen}, D {head_dim} are no shape of a cache"));
+        }
+        let keys = match case.has("k") {
+            true => expect(case.floats("k")?, &[kv_heads, seen, head_dim], "k")?.to_vec(),
+            false => vec![0.0; kv_heads * seen * head_dim],
+        };
+        let (queries, rows) = match case.has("q_window") {
+            true => {
+                let (shape, data) = case.floats("q_window")?;
+                let rows = shape.get(1).copied().unwrap_or(0);
+                (expect((shape, data), &[query_heads, rows, head_dim], "q_window")?, rows)
+            }
+            false => (&[][..], 0),
+        };
+        if rows > seen {
+            return fail(format!("{rows} window rows for {seen} tokens"));
+        }
+        let copies = if case.params.get("gqa_support") == Some(&false.into()) { query_heads / kv_heads } else { 1 };
+        let heads = (0..kv_heads * copies).map(|head| &keys[head / copies * seen * head_dim..][..seen * head_dim]);
+        let layout = BlockLayout { codec: Codec::F32, head_dim, slots: SLOTS };
+        let layers = if case.params.contains_key("num_layers") { case.count("num_layers")? } else { 1 };
+        Ok(Self {
+            layout,
+            blocks: heads.map(|keys| blocks_of(keys, layout)).collect(),
+            positions: (0..seen as u32).collect(),
+            queries: rows_first(queries, query_heads, rows, head_dim),
+            query_positions: ((seen - rows) as u32..seen as u32).collect(),
+            shape: KvShape { layers, kv_heads: kv_heads * copies, group: query_heads / kv_heads / copies, head_dim },
+            layer: if case.params.contains_key("layer_idx") { case.count("layer_idx")? } else { 0 },
+        })
+    }
+
+    /// Runs `f` on the layer as policies see it.
+    pub fn with<R>(&self, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R {
+        let view = |blocks| HeadView { layout: self.layout, blocks, len: self.positions.len() };
+        let heads: Vec<_> = self.blocks.iter().map(|blocks| view(&blocks[..])).collect();
+        let positions = vec![&self.positions[..]; heads.len()];
+        f(&LayerInput {
+            layer: self.layer,
+            heads: &heads,
+            positions: &positions,
+            queries: &self.queries,
+            query_positions: &self.query_positions,
+            shape: self.shape,
+            seen: self.positions.len(),
+            scale: 1.0 / (self.shape.head_dim as f32).sqrt(),
+        })
+    }
+}
+
+/// The numbers if the tensor has this shape.
+fn expect<'a>((shape, data): (&[usize], &'a [f32]), expected: &[usize], name: &str) -> Outcome<&'a [f32]> {
+    if shape != expected || data.len() != expected.iter().product::<usize>() {
+        return fail(format!("tensor {name} has shape {shape:?}, expected {expected:?}"));
+    }
+    Ok(data)
+}
+
+/// Key rows `[slots][head_dim]` in blocks of float32; values are zero.
+fn blocks_of(keys: &[f32], layout: BlockLayout) -> Vec<Vec<u8>> {
+    let block = |rows: &[f32]| {
+        let mut bytes = vec![0; layout.bytes()];
+        for (out, value) in bytes.chunks_exact_mut(4).zip(rows) {
+            out.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    };
+    keys.chunks(layout.slots * layout.head_dim).map(block).collect()
+}
+
+/// `[heads][rows][dim]` as `[rows][heads][dim]`.
+fn rows_first(data: &[f32], heads: usize, rows: usize, dim: usize) -> Vec<f32> {
+    let at = |row: usize, head: usize| &data[(head * rows + row) * dim..][..dim];
+    (0..rows).flat_map(|row| (0..heads).flat_map(move |head| at(row, head).iter().copied())).collect()
+}

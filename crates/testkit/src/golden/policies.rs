@@ -1,0 +1,228 @@
+//! Cases of one layer: parameters become the JSON of a policy, the policy does the rest.
+
+use headwise_policy::{Compat, Policy, PolicySpec};
+use serde_json::{Map, Value, json};
+
+use super::case::{Case, Miss, Outcome, count, fail, number};
+use super::compare;
+use super::layer::Layer;
+
+/// Kinds that [`run`] knows.
+pub const KINDS: &[&str] = &[
+    "snapkv",
+    "pyramidkv",
+    "knorm",
+    "keydiff",
+    "tova",
+    "streaming_llm",
+    "adakv_snapkv",
+    "adakv_base",
+    "snapkv_repo",
+    "streaming_llm_repo",
+    "adakv_repo",
+    "adakv_repo_pyramid",
+    "n_kept",
+    "pyramid_budgets",
+];
+
+/// Runs a case of one layer.
+pub fn run(case: &Case) -> Outcome {
+    match case.kind.as_str() {
+        "n_kept" => n_kept(case),
+        "pyramid_budgets" => pyramid_budgets(case),
+        kind if kind.contains("_repo") => repository(case),
+        _ => kvpress(case),
+    }
+}
+
+/// The policy of a kvpress kind at a compression ratio.
+pub fn kvpress_policy(case: &Case, kind: &str, ratio: f64) -> Outcome<Policy> {
+    let mut spec = match kind {
+        "snapkv" => snap_kv(case)?,
+        "pyramidkv" => with(snap_kv(case)?, json!({ "kind": "pyramidKV", "beta": case.count("beta")? })),
+        "knorm" => json!({ "kind": "knorm" }),
+        "keydiff" => json!({ "kind": "keyDiff" }),
+        "tova" => json!({ "kind": "tova" }),
+        "streaming_llm" => json!({ "kind": "streamingLLM", "sinks": case.count("n_sink")? }),
+        "adakv_snapkv" => json!({ "kind": "adaKV", "base": snap_kv(case)? }),
+        "adakv_base" => json!({ "kind": "adaKV", "base": base(case)? }),
+        "full" => return Ok(resolve(json!({ "kind": "full" }))?),
+        other => return Err(Miss::Unsupported(format!("policy {other}"))),
+    };
+    if kind.starts_with("adakv") {
+        spec = with(spec, json!({ "floor": case.number("alpha_safeguard")? }));
+    }
+    resolve(with(spec, json!({ "compat": "kvpress", "budget": { "ratio": ratio } })))
+}
+
+fn kvpress(case: &Case) -> Outcome {
+    let layer = Layer::of(case)?;
+    for (index, budget) in case.budgets.iter().enumerate() {
+        let policy = kvpress_policy(case, &case.kind, number(budget, "compression_ratio")?)?;
+        check(case, &layer, &policy, tag(budget)?)?;
+        if case.has("layer_budget") {
+            let (shape, expected) = case.integers("layer_budget")?;
+            let layers = shape.get(1).copied().unwrap_or(0);
+            let Some(expected) = expected.get(index * layers..(index + 1) * layers) else {
+                return fail("layer_budget has no row for every budget");
+            };
+            let got = Compat::Kvpress.lengths(&policy, case.count("T")?, layers)?;
+            compare::integers("layer_budget", got, expected)?;
+        }
+    }
+    Ok(())
+}
+
+fn repository(case: &Case) -> Outcome {
+    let layer = Layer::of(case)?;
+    let factory = case.source.contains("KVCache-Factory") || case.params.get("variant") == Some(&"kf".into());
+    let compat = if factory { "kvcacheFactory" } else { "adakv" };
+    for budget in &case.budgets {
+        let capacity = match budget.contains_key("max_capacity_prompt") {
+            true => count(budget, "max_capacity_prompt")?,
+            false => count(budget, "base_capacity_incl_window")?,
+        };
+        let spec = match case.kind.as_str() {
+            "streaming_llm_repo" if factory => {
+                json!({ "kind": "streamingLLM", "sinks": 0, "window": case.count("window")? })
+            }
+            "streaming_llm_repo" => json!({ "kind": "streamingLLM" }),
+            "snapkv_repo" => snap_kv(case)?,
+            "adakv_repo" => ada_kv(case, snap_kv(case)?)?,
+            _ => ada_kv(case, with(snap_kv(case)?, json!({ "kind": "pyramidKV", "beta": case.count("beta")? })))?,
+        };
+        let policy = resolve(with(spec, json!({ "compat": compat, "budget": { "tokensPerHead": capacity } })))?;
+        check(case, &layer, &policy, tag(budget)?)?;
+    }
+    Ok(())
+}
+
+/// Scores, kept sets and capacities of one budget, whichever the case has.
+fn check(case: &Case, layer: &Layer, policy: &Policy, tag: &str) -> Outcome {
+    let of_budget = format!("scores_{tag}");
+    if let Some(name) = ["scores", &of_budget].into_iter().find(|name| case.has(name)) {
+        compare::scores(case, name, &layer.with(|input| policy.score(input))?)?;
+    }
+    let selections = layer.with(|input| policy.compress(std::slice::from_ref(input)))?;
+    compare::kept(case, tag, &selections)?;
+    let capacity = format!("capacity_{tag}");
+    if case.has(&capacity) {
+        let (_, expected) = case.integers(&capacity)?;
+        let window = case.count("window")?;
+        let lengths = (0..selections[0].heads()).map(|head| selections[0].head(head).len());
+        compare::integers(&capacity, lengths.map(|length| length.saturating_sub(window)), expected)?;
+    }
+    Ok(())
+}
+
+/// snapKV with the options that the parameters name; what they do not name is kvpress's.
+fn snap_kv(case: &Case) -> Outcome<Value> {
+    let word = |name: &str, default: &'static str| match case.params.contains_key(name) {
+        true => case.word(name),
+        false => Ok(default),
+    };
+    let pool = match word("pooling", "avg")? {
+        "avg" | "avgpool" | "average" => "average",
+        "max" | "maxpool" => "max",
+        other => return Err(Miss::Unsupported(format!("pooling {other}"))),
+    };
+    Ok(json!({
+        "kind": "snapKV",
+        "window": case.count("window")?,
+        "pool": { "kind": pool, "kernel": case.count("kernel")? },
+        "rows": word("row_reduce", "mean")?,
+        "group": word("gqa_func", "mean")?,
+        "order": if case.kind.contains("_repo") { "groupFirst" } else { "poolFirst" },
+    }))
+}
+
+/// adaKV with the AdaKV repository's options.
+fn ada_kv(case: &Case, base: Value) -> Outcome<Value> {
+    let normalize = if case.params.contains_key("normalize") { case.flag("normalize")? } else { false };
+    Ok(json!({ "kind": "adaKV", "base": base, "floor": case.number("floor_alpha")?, "normalize": normalize }))
+}
+
+/// The base scorer of `adakv_base`.
+fn base(case: &Case) -> Outcome<Value> {
+    Ok(match case.word("base")? {
+        "KnormPress" => json!({ "kind": "knorm" }),
+        "KeyDiffPress" => json!({ "kind": "keyDiff" }),
+        "TOVAPress" => json!({ "kind": "tova" }),
+        "SnapKVPress" => snap_kv(case)?,
+        other => return Err(Miss::Unsupported(format!("adaKV over {other}"))),
+    })
+}
+
+fn n_kept(case: &Case) -> Outcome {
+    use headwise_policy::{Budget, compat::kvpress};
+    let (params, expected) = (rows(case, "params", 2)?, rows(case, "n_kept", 3)?);
+    if params.len() != expected.len() {
+        return fail("params and n_kept differ in length");
+    }
+    for (row, expected) in params.iter().zip(expected) {
+        let (seen, ratio) = (size(row[0])?, row[1] as f64 / 1000.0);
+        let tokens = seen as f64 * (1.0 - ratio);
+        let got = [Budget::Ratio(ratio).slots(seen, 1, 1), kvpress::n_cut(tokens), kvpress::n_round(tokens)];
+        compare::integers(&format!("n_kept of T {seen}, ratio {ratio}"), got, expected)?;
+    }
+    Ok(())
+}
+
+fn pyramid_budgets(case: &Case) -> Outcome {
+    let sources = [("kvpress", Compat::Kvpress), ("adakv", Compat::Adakv), ("kvcf", Compat::KvcacheFactory)];
+    let mut any = false;
+    for (name, compat) in sources.into_iter().filter(|(name, _)| case.has(&format!("{name}_params"))) {
+        any = true;
+        let (_, expected) = case.integers(&format!("{name}_budget"))?;
+        let params = rows(case, &format!("{name}_params"), 5)?;
+        let width = expected.len() / params.len().max(1);
+        for (row, expected) in params.iter().zip(expected.chunks(width.max(1))) {
+            let (layers, seen) = (size(row[0])?, size(row[1])?);
+            let budget = match compat {
+                Compat::Kvpress => json!({ "ratio": row[4] as f64 / 1000.0 }),
+                _ => json!({ "tokensPerHead": row[4] }),
+            };
+            let policy = resolve(json!({
+                "kind": "pyramidKV", "window": row[2], "beta": row[3], "budget": budget, "compat": compat,
+            }))?;
+            let padding = expected.iter().rev().take_while(|&&length| length == -1).count();
+            let what = format!("{name} budget of [L, T, window, beta, budget] = {row:?}");
+            compare::integers(&what, compat.lengths(&policy, seen, layers)?, &expected[..expected.len() - padding])?;
+        }
+    }
+    if any { Ok(()) } else { fail("no parameters of any known source") }
+}
+
+/// The rows of an integer tensor `[N, width]`.
+fn rows<'a>(case: &'a Case, name: &str, width: usize) -> Outcome<Vec<&'a [i64]>> {
+    match case.integers(name)? {
+        (&[_, columns], data) if columns == width => Ok(data.chunks_exact(width).collect()),
+        (shape, _) => fail(format!("{name} has shape {shape:?}, expected [N, {width}]")),
+    }
+}
+
+fn size(value: i64) -> Outcome<usize> {
+    match usize::try_from(value) {
+        Ok(size) if size < 1 << 32 => Ok(size),
+        _ => fail(format!("{value} is not a size")),
+    }
+}
+
+/// The `tag` of a budget.
+pub fn tag(budget: &Map<String, Value>) -> Outcome<&str> {
+    match budget.get("tag").and_then(Value::as_str) {
+        Some(tag) => Ok(tag),
+        None => fail("a budget without a tag"),
+    }
+}
+
+fn with(mut spec: Value, more: Value) -> Value {
+    if let (Value::Object(spec), Value::Object(more)) = (&mut spec, more) {
+        spec.extend(more);
+    }
+    spec
+}
+
+fn resolve(spec: Value) -> Outcome<Policy> {
+    Ok(PolicySpec::from_value(spec)?.resolve()?)
+}
