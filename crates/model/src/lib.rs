@@ -1,1 +1,117 @@
-//! headwise.
+//! Models of headwise: configuration, weights (GGUF, safetensors), rotary embedding, decoder, tokenizer, chat template, and
+//! [`LayerTap`], the one way for a policy to see a forward pass.
+//!
+//! Everything that comes from a file is checked before it is used; what the decoder cannot run is refused by name at load.
+
+pub mod block;
+pub mod chat_template;
+pub mod config;
+mod elementwise;
+pub mod gguf;
+mod load;
+pub mod mmap;
+pub mod rope;
+pub mod safetensors;
+pub mod tap;
+pub mod tokenizer;
+pub mod weights;
+
+use std::sync::atomic::AtomicBool;
+
+use headwise_core::{Codec, Error, KvShape, Result};
+
+pub use block::{Span, Wanted, Workspace};
+pub use config::{Architecture, Config};
+pub use load::{LoadPhase, LoadProgress};
+pub use tap::{LayerStep, LayerTap, NoTap};
+
+use block::llama::Decoder;
+use chat_template::ChatTemplate;
+use tokenizer::Tokenizer;
+
+/// A language model that is ready to run. Immutable: sequences live in caches, buffers in workspaces.
+#[derive(Debug)]
+pub struct Model {
+    decoder: Decoder,
+    tokenizer: Option<Tokenizer>,
+    chat_template: Option<ChatTemplate>,
+}
+
+impl Model {
+    /// Runs one batch: the next tokens of any number of sequences. Every weight is read once for all of them.
+    ///
+    /// A span's numbers do not depend on the other spans. Returns, per span, its logits `[wanted rows][vocabulary]`.
+    /// `cancel` is looked at before every layer.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an unknown token or no token, [`Error::ShapeMismatch`] for the cache of another model,
+    /// [`Error::ContextExceeded`], what the caches report (`KvBudgetExceeded`, `OutOfMemory`), [`Error::Aborted`] when
+    /// cancelled, [`Error::NotANumber`] when the weights lead to logits that are none. After an error every cache is as before.
+    pub fn forward(
+        &self,
+        spans: &mut [Span<'_>],
+        space: &mut Workspace,
+        cancel: Option<&AtomicBool>,
+    ) -> Result<Vec<Vec<f32>>> {
+        self.decoder.forward(spans, space, cancel)
+    }
+
+    /// Rounds the rotary frequencies to `precision`, for comparisons only.
+    ///
+    /// A transformers model that was cast as a whole (`model.to(torch.bfloat16)`, `model.half()`) has rounded its frequencies
+    /// with its weights, and keeps them so when it is cast back. With 8 bits the error is a full turn after some hundred
+    /// positions; models are not trained so, and headwise computes frequencies in f64 whatever the weights are.
+    pub fn round_frequencies(&mut self, precision: Codec) {
+        self.decoder.rope.round(precision);
+    }
+
+    /// Dimensions and settings.
+    pub fn config(&self) -> &Config {
+        &self.decoder.config
+    }
+
+    /// Dimensions of the KV caches that fit this model.
+    pub fn shape(&self) -> KvShape {
+        self.config().kv_shape()
+    }
+
+    /// Architecture as GGUF names it.
+    pub fn architecture(&self) -> &'static str {
+        match self.config().architecture {
+            Architecture::Llama => "llama",
+            Architecture::Mistral => "mistral",
+            Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen3 => "qwen3",
+        }
+    }
+
+    /// Rows of the embedding table.
+    pub fn vocab_size(&self) -> usize {
+        self.config().vocab
+    }
+
+    /// Positions that the model can use; see [`Config::context`].
+    pub fn context_length(&self) -> usize {
+        self.config().context
+    }
+
+    /// Numbers in all weights.
+    pub fn parameters(&self) -> u64 {
+        self.decoder.weights.parameters()
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the model came without one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer
+            .as_ref()
+            .ok_or_else(|| Error::Tokenizer { reason: "the model came without one; only token ids work".into() })
+    }
+
+    /// The chat template, when the model came with one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+}

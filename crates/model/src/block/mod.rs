@@ -1,0 +1,6 @@
+//! Decoder blocks, one file a family.
+
+pub(crate) mod llama;
+mod span;
+
+pub use span::{Span, Wanted, Workspace};

@@ -1,0 +1,31 @@
+//! The one way to look into a forward pass.
+
+/// What a layer hands to a [`LayerTap`]: one span's rows, after its keys and values went into the cache and before attention.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerStep<'a> {
+    /// Decoder layer, from 0.
+    pub layer: usize,
+    /// Position of the first row. Positions count all tokens that were seen, not the slots that are left.
+    pub first_position: u32,
+    /// Tokens of the span.
+    pub rows: usize,
+    /// Queries after rotation (and after the per-head norm, where a model has one), not scaled: `[rows][query heads][head_dim]`.
+    /// In GGUF files of llama the numbers of a head are permuted, in queries and keys alike, so that dot products are the same.
+    pub queries: &'a [f32],
+}
+
+/// Sees what a policy asked for. A tap is called once a layer and span, layers ascending, on the thread that runs the pass.
+///
+/// A pass that fails may have called the tap for some layers; whoever needs all or nothing stages what it sees.
+pub trait LayerTap {
+    /// Called after the layer's keys and values were appended.
+    fn layer(&mut self, step: &LayerStep<'_>);
+}
+
+/// Looks at nothing and costs nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTap;
+
+impl LayerTap for NoTap {
+    fn layer(&mut self, _step: &LayerStep<'_>) {}
+}

@@ -1,0 +1,79 @@
+//! The real model, when `HEADWISE_MODEL` names SmolLM2-135M-Instruct as GGUF.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use headwise_cache::{BlockPool, KvCache, block_layout};
+use headwise_core::Codec;
+use headwise_model::{LoadPhase, Model, NoTap, Span, Wanted, Workspace};
+
+fn path() -> Option<PathBuf> {
+    let path = std::env::var_os("HEADWISE_MODEL").map(PathBuf::from).filter(|path| path.is_file());
+    if path.is_none() {
+        println!("SKIPPED: set HEADWISE_MODEL to a GGUF of SmolLM2-135M-Instruct");
+    }
+    path
+}
+
+fn cache(model: &Model) -> KvCache {
+    let pool = BlockPool::new(block_layout(model.shape().head_dim, Codec::F16), None).unwrap();
+    KvCache::new(pool, model.shape()).unwrap()
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len()).reduce(|a, b| if logits[b] > logits[a] { b } else { a }).unwrap() as u32
+}
+
+#[test]
+fn the_capital_of_france_is_paris() {
+    let Some(path) = path() else { return };
+    let mut reports = Vec::new();
+    let model = Model::load(&path, &mut |progress| reports.push(progress)).unwrap();
+    let last = reports.last().unwrap();
+    assert_eq!((last.phase, last.done), (LoadPhase::Weights, last.total));
+    assert!(reports.windows(2).all(|pair| pair[0].done <= pair[1].done));
+    assert_eq!(model.parameters(), 134_515_008);
+    assert_eq!((model.architecture(), model.context_length(), model.vocab_size()), ("llama", 8192, 49152));
+
+    let tokenizer = model.tokenizer().unwrap();
+    let prompt = tokenizer.encode("The capital of France is", false).unwrap();
+    let (mut cache, mut space) = (cache(&model), Workspace::default());
+    let mut feed = |tokens: &[u32]| {
+        let span = Span { tokens, cache: &mut cache, tap: &mut NoTap, logits: Wanted::Last };
+        argmax(&model.forward(&mut [span], &mut space, None).unwrap()[0])
+    };
+    let mut ids = vec![feed(&prompt)];
+    while ids.len() < 12 {
+        ids.push(feed(&ids[ids.len() - 1..]));
+    }
+    let text = tokenizer.decode(&ids).unwrap();
+    println!("The capital of France is{text}");
+    assert!(text.starts_with(" Paris"), "{text}");
+}
+
+/// Not an assertion but a measurement: `cargo test --release -p headwise-model --test smollm2 -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_prefill_and_decode() {
+    let Some(path) = path() else { return };
+    let model = Model::load(&path, &mut |_| {}).unwrap();
+    for length in [128usize, 2048] {
+        let prompt: Vec<u32> = (0..length as u32).map(|i| 1000 + i * 7919 % 40_000).collect();
+        let (mut cache, mut space) = (cache(&model), Workspace::default());
+        let mut feed = |tokens: &[u32], logits: Wanted| {
+            let span = Span { tokens, cache: &mut cache, tap: &mut NoTap, logits };
+            let start = Instant::now();
+            model.forward(&mut [span], &mut space, None).unwrap();
+            start.elapsed().as_secs_f64()
+        };
+        let prefill: f64 = prompt.chunks(512).map(|chunk| feed(chunk, Wanted::Last)).sum();
+        let mut steps: Vec<f64> = (0..24).map(|i| feed(&[2000 + i], Wanted::Last)).collect();
+        steps.sort_by(f64::total_cmp);
+        println!(
+            "{length} tokens: prefill {:.0} tok/s, decode {:.2} ms (fastest {:.2})",
+            length as f64 / prefill,
+            1e3 * steps[steps.len() / 2],
+            1e3 * steps[0]
+        );
+    }
+}
