@@ -1,8 +1,9 @@
 //! CPU bodies.
 //!
-//! A task widens a tile of weights, span by span, into a buffer that stays in the cache, and multiplies all its rows of `x` with
-//! it in micro-tiles whose sums stay in registers. A dot product is always added up in the same way (the lanes of a vector over
-//! at most [`SPAN`] columns, then over the lanes, then the spans in order), so the partition into tasks is free.
+//! For one row of `x` weights are used where they are widened, in registers. For several, a task widens a tile of weights, span by
+//! span, into a buffer that stays in the cache, and multiplies all its rows of `x` with it in micro-tiles whose sums stay in
+//! registers. A dot product is always added up in the same way (lane by lane over at most [`SPAN`] columns, then over the lanes,
+//! then the spans in order), so the partition into tasks is free.
 
 use std::{borrow::Cow, cell::RefCell};
 
@@ -11,6 +12,7 @@ use rayon::prelude::*;
 use super::{
     Matrix, Product,
     formats::{Format, GROUP, with_format},
+    simd_dots::{dots, fetch_ahead, widened_dots},
 };
 use crate::{
     dispatch,
@@ -22,8 +24,10 @@ use crate::{
 const SPAN: usize = 1024;
 /// Rows of `x` in one task.
 const X_ROWS: usize = 128;
-/// Products of one weight and one activation that are worth a task of their own, about.
-const TASK: usize = 32 * 1024;
+/// Weights whose widening and multiplication by one row of `x` is worth a task of its own, about.
+const TASK_WEIGHTS: usize = 64 * 1024;
+/// Multiplications that take as long as one widening, about.
+const WIDENING: usize = 4;
 /// Weight rows of a tile: few enough for the first-level cache, or, with many rows of `x`, for the second.
 const TILE_ROWS: [usize; 2] = [8, 32];
 
@@ -55,7 +59,8 @@ struct Task<'a, 'b> {
 pub(super) fn multiply(level: Level, x: &[f32], m: usize, products: &mut [Product]) {
     let stride = x.len() / m;
     let tile_rows = TILE_ROWS[usize::from(m > 16)];
-    let rows = (TASK / (m.min(X_ROWS) * stride)).next_multiple_of(tile_rows).max(tile_rows);
+    let weights = TASK_WEIGHTS * (WIDENING + 1) / (WIDENING + m.min(X_ROWS));
+    let rows = (weights / stride).next_multiple_of(tile_rows).max(tile_rows);
     let mut tasks = Vec::new();
     for Product { out, w, bias } in products.iter_mut().filter(|product| product.w.rows > 0) {
         for (out, x) in out.chunks_mut(X_ROWS * w.rows).zip(x.chunks(X_ROWS * stride)) {
@@ -72,6 +77,29 @@ pub(super) fn multiply(level: Level, x: &[f32], m: usize, products: &mut [Produc
 }
 
 fn run(level: Level, stride: usize, tile_rows: usize, task: &mut Task, buffer: &mut Vec<f32>) {
+    match &mut task.out[..] {
+        [out] if stride == task.w.cols => multiply_row(level, task.w, task.first, task.x, out),
+        _ => multiply_rows(level, stride, tile_rows, task, buffer),
+    }
+    if let Some(bias) = task.bias {
+        for row in &mut task.out {
+            row.iter_mut().zip(&bias[task.first..]).for_each(|(out, bias)| *out += bias);
+        }
+    }
+}
+
+/// One row of `x`: the weights are used where they are widened, in registers.
+fn multiply_row(level: Level, w: &Matrix, first: usize, x: &[f32], out: &mut [f32]) {
+    macro_rules! dots {
+        ($format:ty) => {
+            dot_rows::<$format>(level, w.row_range(first, out.len()), w.row_bytes(), x, out)
+        };
+    }
+    with_format!(w.dtype, dots);
+}
+
+/// Several rows of `x`: tile by tile, span by span.
+fn multiply_rows(level: Level, stride: usize, tile_rows: usize, task: &mut Task, buffer: &mut Vec<f32>) {
     let rows = task.out[0].len();
     for first in (0..rows).step_by(tile_rows) {
         let rows = tile_rows.min(rows - first);
@@ -85,12 +113,7 @@ fn run(level: Level, stride: usize, tile_rows: usize, task: &mut Task, buffer: &
                 };
             }
             with_format!(task.w.dtype, widen);
-            multiply_tile(level, task.x, stride, start, tile, cols, first, &mut task.out);
-        }
-    }
-    if let Some(bias) = task.bias {
-        for row in &mut task.out {
-            row.iter_mut().zip(&bias[task.first..]).for_each(|(out, bias)| *out += bias);
+            multiply_span(level, Span { x: task.x, stride, start, tile, cols, first, out: &mut task.out });
         }
     }
 }
@@ -122,9 +145,10 @@ dispatch! {
     fn widen_tile<F: Format>(level, rows: &[u8], row_bytes: usize, group: usize, cols: usize, tile: &mut [f32]) = widen_tile_body::<F, VectorOf<Target>>;
 }
 dispatch! {
-    fn multiply_tile(
-        level, x: &[f32], stride: usize, start: usize, tile: &[f32], cols: usize, j: usize, out: &mut [&mut [f32]],
-    ) = multiply_tile_body::<VectorOf<Target>>;
+    fn dot_rows<F: Format>(level, rows: &[u8], row_bytes: usize, x: &[f32], out: &mut [f32]) = dot_rows_body::<F, VectorOf<Target>>;
+}
+dispatch! {
+    fn multiply_span(level, span: Span<'_, '_>) = multiply_span_body::<VectorOf<Target>>;
 }
 
 #[inline(always)]
@@ -142,6 +166,7 @@ fn widen_row_body<F: Format, V: Vector>(row: &[u8], group: usize, out: &mut [f32
     let (out, rest) = out.split_at_mut(whole);
     for (block, out) in row.chunks_exact(F::BYTES).zip(out.chunks_exact_mut(F::GROUPS * GROUP)) {
         for (group, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
+            fetch_ahead(block, group * F::BYTES / F::GROUPS, F::BYTES / F::GROUPS);
             F::decode::<V>(block, group, out);
         }
     }
@@ -155,45 +180,45 @@ fn widen_row_body<F: Format, V: Vector>(row: &[u8], group: usize, out: &mut [f32
     }
 }
 
-#[inline(always)]
-fn multiply_tile_body<V: Vector>(
-    x: &[f32],
+/// The rows of `x` and of `out` that are still to be multiplied with a span of a tile.
+struct Span<'a, 'b> {
+    x: &'a [f32],
     stride: usize,
+    /// First column.
     start: usize,
-    tile: &[f32],
+    /// `[tile rows][cols]`.
+    tile: &'a [f32],
     cols: usize,
-    j: usize,
-    out: &mut [&mut [f32]],
-) {
-    if V::REGISTERS >= 32 {
-        multiply_rows::<V, 4>(x, stride, start, tile, cols, j, out);
-    } else {
-        multiply_rows::<V, 2>(x, stride, start, tile, cols, j, out);
-    }
+    /// Where the tile's rows begin in each row of `out`.
+    first: usize,
+    out: &'a mut [&'b mut [f32]],
 }
 
-/// `out[i][j ..] += x[i] · tile[..]` over the span from column `start`, `M` rows of `x` at a time.
 #[inline(always)]
-fn multiply_rows<V: Vector, const M: usize>(
-    x: &[f32],
-    stride: usize,
-    start: usize,
-    tile: &[f32],
-    cols: usize,
-    j: usize,
-    out: &mut [&mut [f32]],
-) {
-    let (groups, rest) = out.as_chunks_mut::<M>();
-    let (x_groups, x_rest) = x.split_at(groups.len() * M * stride);
-    for (out, x) in groups.iter_mut().zip(x_groups.chunks_exact(M * stride)) {
-        let mut rows = [&x[..0]; M];
-        for (row, x) in rows.iter_mut().zip(x.chunks_exact(stride)) {
-            *row = &x[start..][..cols];
-        }
-        multiply_columns::<V, M>(rows, tile, start == 0, j, out);
+fn multiply_span_body<V: Vector>(mut span: Span) {
+    // With four rows of weights, 24 sums, four weights and one x: the 32 registers; or eight sums, four and one: of 16.
+    if V::REGISTERS >= 32 {
+        span.groups::<V, 6>();
+        span.groups::<V, 4>();
     }
-    for (out, x) in rest.iter_mut().zip(x_rest.chunks_exact(stride)) {
-        multiply_columns::<V, 1>([&x[start..][..cols]], tile, start == 0, j, std::array::from_mut(out));
+    span.groups::<V, 2>();
+    span.groups::<V, 1>();
+}
+
+impl Span<'_, '_> {
+    /// Takes as many rows as there are in groups of `M`.
+    #[inline(always)]
+    fn groups<V: Vector, const M: usize>(&mut self) {
+        let (groups, rest) = std::mem::take(&mut self.out).as_chunks_mut::<M>();
+        let (x, x_rest) = self.x.split_at(groups.len() * M * self.stride);
+        for (out, x) in groups.iter_mut().zip(x.chunks_exact(M * self.stride)) {
+            let mut rows = [&x[..0]; M];
+            for (row, x) in rows.iter_mut().zip(x.chunks_exact(self.stride)) {
+                *row = &x[self.start..][..self.cols];
+            }
+            multiply_columns::<V, M>(rows, self.tile, self.start == 0, self.first, out);
+        }
+        (self.out, self.x) = (rest, x_rest);
     }
 }
 
@@ -212,37 +237,43 @@ fn multiply_columns<V: Vector, const M: usize>(
     let singles = j + quads.len() * N;
     for (quad, j) in quads.zip((j..).step_by(N)) {
         let sums = dots::<V, M, N>(x, quad);
-        for (out, sums) in out.iter_mut().zip(sums) {
-            for (out, sum) in out[j..].iter_mut().zip(V::sum4(sums)) {
+        for (out, sums) in out.iter_mut().zip(&sums) {
+            for (out, sum) in out[j..].iter_mut().zip(V::sum4(*sums)) {
                 *out = if fresh { sum } else { *out + sum };
             }
         }
     }
     for (row, j) in rest.zip(singles..) {
-        for (out, [sum]) in out.iter_mut().zip(dots::<V, M, 1>(x, row)) {
+        for (out, [sum]) in out.iter_mut().zip(&dots::<V, M, 1>(x, row)) {
             let sum = sum.sum();
             out[j] = if fresh { sum } else { out[j] + sum };
         }
     }
 }
 
-/// Lane-wise sums of the products of `M` rows of `x` with `N` rows of weights. Loops, not `array::map`: a closure that is not
-/// inlined would be compiled without the instruction set.
 #[inline(always)]
-fn dots<V: Vector, const M: usize, const N: usize>(x: [&[f32]; M], tile: &[f32]) -> [[V; N]; M] {
-    let cols = x[0].len();
-    let mut sums = [[V::splat(0.0); N]; M];
-    for at in (0..cols).step_by(V::LANES) {
-        let mut weights = [V::splat(0.0); N];
-        for (n, weights) in weights.iter_mut().enumerate() {
-            *weights = V::load(&tile[n * cols + at..]);
-        }
-        for (x, sums) in x.iter().zip(&mut sums) {
-            let x = V::load(&x[at..]);
-            for (weights, sum) in weights.iter().zip(sums) {
-                *sum = weights.mul_add(x, *sum);
-            }
+fn dot_rows_body<F: Format, V: Vector>(rows: &[u8], row_bytes: usize, x: &[f32], out: &mut [f32]) {
+    let (quads, rest) = out.as_chunks_mut::<4>();
+    let (quad_rows, rest_rows) = rows.split_at(quads.len() * 4 * row_bytes);
+    for (out, rows) in quads.iter_mut().zip(quad_rows.chunks_exact(4 * row_bytes)) {
+        let (first, second) = rows.split_at(2 * row_bytes);
+        let ((a, b), (c, d)) = (first.split_at(row_bytes), second.split_at(row_bytes));
+        *out = dots_in_registers::<F, V>([a, b, c, d], x);
+    }
+    for (out, row) in rest.iter_mut().zip(rest_rows.chunks_exact(row_bytes)) {
+        *out = dots_in_registers::<F, V>([row; 4], x)[0];
+    }
+}
+
+/// Dot products of four rows, which are whole blocks, with `x`: the additions of [`dots`] in the same order.
+#[inline(always)]
+fn dots_in_registers<F: Format, V: Vector>(rows: [&[u8]; 4], x: &[f32]) -> [f32; 4] {
+    let mut totals = [0.0; 4];
+    for (span, x) in x.chunks(SPAN).enumerate() {
+        let sums = widened_dots::<F, V>(rows, span * (SPAN / GROUP / F::GROUPS), x);
+        for (total, sum) in totals.iter_mut().zip(V::sum4(sums)) {
+            *total = if span == 0 { sum } else { *total + sum };
         }
     }
-    sums
+    totals
 }

@@ -12,6 +12,7 @@ mod cpu;
 mod formats;
 mod formats_k;
 pub mod reference;
+mod simd_dots;
 
 use candle_core::quantized::GgmlDType;
 use headwise_core::{Error, Result};

@@ -113,7 +113,7 @@ fn a_row_alone_in_a_batch_and_in_a_chunk_gets_the_same_bits() {
             let x = noise(133 * cols, 11);
             for level in Level::available() {
                 let alone: Vec<f32> = x.chunks(cols).flat_map(|x| run(level, x, w, None)).collect();
-                for m in [2, 3, 7, 17, 133] {
+                for m in [2, 3, 7, 17, 129, 133] {
                     let together = run(level, &x[..m * cols], w, None);
                     let same = bits(&together) == bits(&alone[..m * rows]);
                     assert!(same, "{dtype:?} [{rows}, {cols}] m = {m} {level:?}");
