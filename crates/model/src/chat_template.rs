@@ -1,7 +1,8 @@
 //! Chat templates: Jinja, in the dialect of transformers' `apply_chat_template`.
 //!
 //! <https://huggingface.co/docs/transformers/chat_templating>. Templates come out of model files, so they are not trusted: they
-//! reach no files and no other templates, and run with limited fuel, limited recursion and limited output.
+//! reach no files and no other templates, and run with limited fuel, limited recursion and limited output. What is not limited is
+//! the memory of strings on the way: a template that doubles one again and again can exhaust it.
 
 mod clock;
 mod json;
