@@ -132,7 +132,8 @@ impl ChatTemplate {
         eos_token: Option<&str>,
     ) -> Result<String> {
         let bytes: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
-        let mut output = Output { text: Vec::new(), limit: OUTPUT.saturating_add(bytes.saturating_mul(OUTPUT_PER_BYTE)) };
+        let mut output =
+            Output { text: Vec::new(), limit: OUTPUT.saturating_add(bytes.saturating_mul(OUTPUT_PER_BYTE)) };
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
         let render = || {
