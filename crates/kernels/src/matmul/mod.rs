@@ -14,7 +14,7 @@ mod formats_k;
 pub mod reference;
 mod simd_dots;
 
-use candle_core::quantized::GgmlDType;
+pub use candle_core::quantized::GgmlDType;
 use headwise_core::{Error, Result};
 
 use crate::simd::Level;
