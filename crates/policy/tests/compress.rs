@@ -35,7 +35,11 @@ impl Cache {
         let mut blocks = Vec::new();
         for _ in 0..shape.layers {
             let heads: Vec<Vec<u32>> = (0..shape.kv_heads)
-                .map(|head| (0..seen as u32).filter(|p| !gaps || head == 0 || (p * 7 + head as u32) % 5 != 0).collect())
+                .map(|head| {
+                    (0..seen as u32)
+                        .filter(|p| !gaps || head == 0 || !(p * 7 + head as u32).is_multiple_of(5))
+                        .collect()
+                })
                 .collect();
             let mut fill = |slots: usize| -> Vec<Vec<u8>> {
                 let numbers = layout.bytes() / 4;

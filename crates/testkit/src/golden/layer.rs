@@ -27,7 +27,11 @@ impl Layer {
     pub fn of(case: &Case) -> Outcome<Self> {
         let (query_heads, kv_heads) = (case.count("Hq")?, case.count("Hkv")?);
         let (seen, head_dim) = (case.count("T")?, case.count("D")?);
-        if kv_heads == 0 || head_dim == 0 || query_heads % kv_heads != 0 || kv_heads * seen * head_dim > 1 << 26 {
+        if kv_heads == 0
+            || head_dim == 0
+            || !query_heads.is_multiple_of(kv_heads)
+            || kv_heads * seen * head_dim > 1 << 26
+        {
             return fail(format!("Hq {query_heads}, Hkv {kv_heads}, T {seen}, D {head_dim} are no shape of a cache"));
         }
         let keys = match case.has("k") {
