@@ -148,6 +148,20 @@ test('the last piece carries the reason, and stop tokens end a generation', asyn
   t.is(stopped.at(-1)?.finishReason, 'stop')
 })
 
+test('a long prompt does not stop the others', async (t) => {
+  await using long = await model.createSession()
+  await using other = await model.createSession()
+  await using third = await model.createSession()
+  const order: string[] = []
+  await other.prefill(tokens(64))
+  await Promise.all([
+    long.prefill(tokens(4000)).then(() => order.push('long prompt')),
+    ids(other, { maxTokens: 4 }).then(() => order.push('generation')),
+    third.prefill(tokens(500)).then(() => order.push('short prompt')),
+  ])
+  t.is(order.at(-1), 'long prompt', order.join(', '))
+})
+
 test('a seed repeats, another one differs', async (t) => {
   await using base = await model.createSession()
   await base.prefill(tokens(64))
