@@ -5,296 +5,285 @@ import type { PolicySpec } from './policy.js'
 /**
  * How the numbers of a block are stored.
  */
-export type Codec = 'f32' | 'bf16' | 'f16'
+export type Codec = "f32" | "bf16" | "f16";
 
 /**
  * What a compression did.
  */
-export type CompressReport = {
-  /**
-   * The cache before.
-   */
-  before: Memory
-  /**
-   * The cache after.
-   */
-  after: Memory
-  /**
-   * Milliseconds for scoring, selection and compaction.
-   */
-  ms: number
-}
+export type CompressReport = { 
+/**
+ * The cache before.
+ */
+before: Memory, 
+/**
+ * The cache after.
+ */
+after: Memory, 
+/**
+ * Milliseconds for scoring, selection and compaction.
+ */
+ms: number, };
 
 /**
  * How a model is run.
  */
-export type EngineOptions = {
-  /**
-   * Worker threads of the kernels. Default: physical cores.
-   */
-  threads?: number
-  /**
-   * Storage format of the KV cache. Default `f16`.
-   */
-  kvCodec?: Codec
-  /**
-   * Most bytes that all KV caches of this model may hold together. Default: no limit.
-   */
-  kvLimitBytes?: number
-  /**
-   * Prompt tokens that go through the model at a time. Default 512.
-   */
-  prefillChunk?: number
-}
+export type EngineOptions = { 
+/**
+ * Worker threads of the kernels. Default: physical cores.
+ */
+threads?: number, 
+/**
+ * Storage format of the KV cache. Default `f16`.
+ */
+kvCodec?: Codec, 
+/**
+ * Most bytes that all KV caches of this model may hold together. Default: no limit.
+ */
+kvLimitBytes?: number, 
+/**
+ * Prompt tokens that go through the model at a time. Default 512.
+ */
+prefillChunk?: number, };
 
 /**
  * Why a generation ended.
  */
-export type FinishReason = 'eos' | 'stop' | 'length'
+export type FinishReason = "eos" | "stop" | "length";
 
 /**
  * What `generate` is to do, besides its prompt.
  */
-export type GenerateOptions = {
-  /**
-   * Most tokens to generate. Default 256.
-   */
-  maxTokens?: number
-  /**
-   * How tokens are drawn. Default: greedy.
-   */
-  sampler?: SamplerOptions
-  /**
-   * Generation ends before the first of these texts, which is not part of the output.
-   */
-  stop?: Array<string>
-  /**
-   * Generation ends at any of these token ids.
-   */
-  stopTokens?: Array<number>
-  /**
-   * Do not end at the model's own end-of-text tokens. Default false.
-   */
-  ignoreEos?: boolean
-  /**
-   * Read special tokens (`<|im_start|>` …) in the prompt as such. Default false: they are plain text.
-   */
-  parseSpecial?: boolean
-}
+export type GenerateOptions = { 
+/**
+ * Most tokens to generate. Default 256.
+ */
+maxTokens?: number, 
+/**
+ * How tokens are drawn. Default: greedy.
+ */
+sampler?: SamplerOptions, 
+/**
+ * Generation ends before the first of these texts, which is not part of the output.
+ */
+stop?: Array<string>, 
+/**
+ * Generation ends at any of these token ids.
+ */
+stopTokens?: Array<number>, 
+/**
+ * Do not end at the model's own end-of-text tokens. Default false.
+ */
+ignoreEos?: boolean, 
+/**
+ * Read special tokens (`<|im_start|>` …) in the prompt as such. Default false: they are plain text.
+ */
+parseSpecial?: boolean, };
 
 /**
  * Bytes of a session's cache.
  */
-export type Memory = {
-  /**
-   * Slots over all layers and KV heads.
-   */
-  slots: number
-  /**
-   * Bytes of those slots.
-   */
-  logicalBytes: number
-  /**
-   * Bytes of the blocks that hold them.
-   */
-  physicalBytes: number
-  /**
-   * Of the physical bytes, those in blocks that a fork holds too.
-   */
-  sharedBytes: number
-}
+export type Memory = { 
+/**
+ * Slots over all layers and KV heads.
+ */
+slots: number, 
+/**
+ * Bytes of those slots.
+ */
+logicalBytes: number, 
+/**
+ * Bytes of the blocks that hold them.
+ */
+physicalBytes: number, 
+/**
+ * Of the physical bytes, those in blocks that a fork holds too.
+ */
+sharedBytes: number, };
 
 /**
  * A model in figures.
  */
-export type ModelInfo = {
-  /**
-   * Architecture by its name in the file.
-   */
-  architecture: string
-  /**
-   * Decoder layers.
-   */
-  layers: number
-  /**
-   * Query heads of a layer.
-   */
-  queryHeads: number
-  /**
-   * KV heads of a layer.
-   */
-  kvHeads: number
-  /**
-   * Numbers in one key or value.
-   */
-  headDim: number
-  /**
-   * Tokens of the vocabulary.
-   */
-  vocabSize: number
-  /**
-   * Most tokens that a session may see.
-   */
-  contextLength: number
-  /**
-   * Weights in the file.
-   */
-  parameters: number
-  /**
-   * Kernel threads.
-   */
-  threads: number
-  /**
-   * Bytes of one slot (K and V of one head).
-   */
-  slotBytes: number
-  /**
-   * A chat template came with the model.
-   */
-  hasChatTemplate: boolean
-}
+export type ModelInfo = { 
+/**
+ * Architecture by its name in the file.
+ */
+architecture: string, 
+/**
+ * Decoder layers.
+ */
+layers: number, 
+/**
+ * Query heads of a layer.
+ */
+queryHeads: number, 
+/**
+ * KV heads of a layer.
+ */
+kvHeads: number, 
+/**
+ * Numbers in one key or value.
+ */
+headDim: number, 
+/**
+ * Tokens of the vocabulary.
+ */
+vocabSize: number, 
+/**
+ * Most tokens that a session may see.
+ */
+contextLength: number, 
+/**
+ * Weights in the file.
+ */
+parameters: number, 
+/**
+ * Kernel threads.
+ */
+threads: number, 
+/**
+ * Bytes of one slot (K and V of one head).
+ */
+slotBytes: number, 
+/**
+ * A chat template came with the model.
+ */
+hasChatTemplate: boolean, };
 
 /**
  * What `prefill` is to do with the cache afterwards.
  */
-export type PrefillOptions = {
-  /**
-   * Compress with the session's policy once the tokens are in. Default: as the policy's schedule says.
-   */
-  compress?: boolean
-  /**
-   * Read special tokens (`<|im_start|>` …) as such. Default false: they are plain text.
-   */
-  parseSpecial?: boolean
-}
+export type PrefillOptions = { 
+/**
+ * Compress with the session's policy once the tokens are in. Default: as the policy's schedule says.
+ */
+compress?: boolean, 
+/**
+ * Read special tokens (`<|im_start|>` …) as such. Default false: they are plain text.
+ */
+parseSpecial?: boolean, };
 
 /**
  * What a prefill did.
  */
-export type PrefillReport = {
-  /**
-   * Tokens of this call.
-   */
-  tokens: number
-  /**
-   * Tokens that the session has seen in all: the position of the next one.
-   */
-  seen: number
-  /**
-   * Milliseconds in the model, without waiting for other sessions.
-   */
-  ms: number
-  /**
-   * The compression that followed, if any.
-   */
-  compression: CompressReport | null
-  /**
-   * The cache now.
-   */
-  memory: Memory
-}
+export type PrefillReport = { 
+/**
+ * Tokens of this call.
+ */
+tokens: number, 
+/**
+ * Tokens that the session has seen in all: the position of the next one.
+ */
+seen: number, 
+/**
+ * Milliseconds in the model, without waiting for other sessions.
+ */
+ms: number, 
+/**
+ * The compression that followed, if any.
+ */
+compression: CompressReport | null, 
+/**
+ * The cache now.
+ */
+memory: Memory, };
 
 /**
  * How the next token is drawn. Order: repetition penalty, temperature, top-k, top-p, min-p, draw.
  */
-export type SamplerOptions = {
-  /**
-   * 0 = greedy (the default): the most likely token, ties to the lower id.
-   */
-  temperature?: number
-  /**
-   * Only the k most likely tokens; 0 (the default) = all.
-   */
-  topK?: number
-  /**
-   * Only the smallest set of most likely tokens whose probabilities reach p. Default 1: all.
-   */
-  topP?: number
-  /**
-   * Only tokens at least p times as likely as the most likely one. Default 0: all.
-   */
-  minP?: number
-  /**
-   * Divides positive (multiplies negative) logits of tokens that occur in the session. Default 1: off.
-   */
-  repetitionPenalty?: number
-  /**
-   * Seed of the draw. Same seed, policy and prompt give the same tokens. Default 0.
-   */
-  seed?: number
-}
+export type SamplerOptions = { 
+/**
+ * 0 = greedy (the default): the most likely token, ties to the lower id.
+ */
+temperature?: number, 
+/**
+ * Only the k most likely tokens; 0 (the default) = all.
+ */
+topK?: number, 
+/**
+ * Only the smallest set of most likely tokens whose probabilities reach p. Default 1: all.
+ */
+topP?: number, 
+/**
+ * Only tokens at least p times as likely as the most likely one. Default 0: all.
+ */
+minP?: number, 
+/**
+ * Divides positive (multiplies negative) logits of tokens that occur in the session. Default 1: off.
+ */
+repetitionPenalty?: number, 
+/**
+ * Seed of the draw. Same seed, policy and prompt give the same tokens. Default 0.
+ */
+seed?: number, };
 
 /**
  * How a session is set up.
  */
-export type SessionOptions = {
-  /**
-   * What to evict, and when. Default: `{ kind: 'full' }`, nothing.
-   */
-  policy?: PolicySpec
-  /**
-   * How many of the last queries each layer remembers, so that a later `compress` can use a policy with an observation
-   * window of up to this many tokens. The session's own policy raises it to what it needs. Default 64.
-   */
-  observe?: number
-}
+export type SessionOptions = { 
+/**
+ * What to evict, and when. Default: `{ kind: 'full' }`, nothing.
+ */
+policy?: PolicySpec, 
+/**
+ * How many of the last queries each layer remembers, so that a later `compress` can use a policy with an observation
+ * window of up to this many tokens. The session's own policy raises it to what it needs. Default 64.
+ */
+observe?: number, };
 
 /**
  * A session in figures.
  */
-export type SessionStats = {
-  /**
-   * Tokens that the session has seen: the position of the next one.
-   */
-  seen: number
-  /**
-   * Slots held, `[layer][KV head]`.
-   */
-  lengths: Array<Array<number>>
-  /**
-   * Bytes held.
-   */
-  memory: Memory
-  /**
-   * Tokens that went through prefill, and their milliseconds in the model.
-   */
-  prefillTokens: number
-  /**
-   * Milliseconds of prefill.
-   */
-  prefillMs: number
-  /**
-   * Tokens that went through decode steps.
-   */
-  decodeTokens: number
-  /**
-   * Milliseconds of the decode steps that this session took part in (a step serves all running sessions).
-   */
-  decodeMs: number
-  /**
-   * Compressions so far.
-   */
-  compressions: number
-  /**
-   * Milliseconds of compression.
-   */
-  compressMs: number
-}
+export type SessionStats = { 
+/**
+ * Tokens that the session has seen: the position of the next one.
+ */
+seen: number, 
+/**
+ * Slots held, `[layer][KV head]`.
+ */
+lengths: Array<Array<number>>, 
+/**
+ * Bytes held.
+ */
+memory: Memory, 
+/**
+ * Tokens that went through prefill, and their milliseconds in the model.
+ */
+prefillTokens: number, 
+/**
+ * Milliseconds of prefill.
+ */
+prefillMs: number, 
+/**
+ * Tokens that went through decode steps.
+ */
+decodeTokens: number, 
+/**
+ * Milliseconds of the decode steps that this session took part in (a step serves all running sessions).
+ */
+decodeMs: number, 
+/**
+ * Compressions so far.
+ */
+compressions: number, 
+/**
+ * Milliseconds of compression.
+ */
+compressMs: number, };
 
 /**
  * One piece of a generation. The last one carries `finishReason`.
  */
-export type Step = {
-  /**
-   * Text that became certain with this token; empty while a character or a possible stop text is incomplete.
-   */
-  text: string
-  /**
-   * The token, or null in a last piece that only flushes text.
-   */
-  token: number | null
-  /**
-   * Set on the last piece.
-   */
-  finishReason: FinishReason | null
-}
+export type Step = { 
+/**
+ * Text that became certain with this token; empty while a character or a possible stop text is incomplete.
+ */
+text: string, 
+/**
+ * The token, or null in a last piece that only flushes text.
+ */
+token: number | null, 
+/**
+ * Set on the last piece.
+ */
+finishReason: FinishReason | null, };

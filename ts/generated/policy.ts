@@ -7,59 +7,57 @@
  * interpolation of the paper's code; its Algorithm 2 prints α the other way round). Rounded by largest remainder, so the sum
  * is exactly B. α = `floor` guards a head against being starved.
  */
-export type AcrossHeads = {
-  /**
-   * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
-   */
-  floor?: number
-  /**
-   * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
-   * code; for scores that are not negative). Default false.
-   */
-  normalize?: boolean
-}
+export type AcrossHeads = { 
+/**
+ * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
+ */
+floor?: number, 
+/**
+ * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
+ * code; for scores that are not negative). Default false.
+ */
+normalize?: boolean, };
 
 /**
  * Ada-KV (arXiv 2407.11550) over any other policy: the heads of a layer compete for its slots.
  *
  * Budget, schedule and compat may stand here or on the base, not on both; protections add up.
  */
-export type AdaKVPolicy = {
-  /**
-   * Whose scores (and layer budgets) to use. Default `{ kind: "snapKV" }`.
-   */
-  base?: PolicySpec
-  /**
-   * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
-   */
-  floor?: number
-  /**
-   * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
-   * code; for scores that are not negative). Default false.
-   */
-  normalize?: boolean
-  /**
-   * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
-   */
-  budget?: Budget
-  /**
-   * What may not be evicted. Default: only the scorer's own window.
-   */
-  protect?: Protect
-  /**
-   * When the session compresses by itself. Default `"afterPrefill"`.
-   */
-  schedule?: Schedule
-  /**
-   * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
-   */
-  compat?: Compat
-}
+export type AdaKVPolicy = { 
+/**
+ * Whose scores (and layer budgets) to use. Default `{ kind: "snapKV" }`.
+ */
+base?: PolicySpec, 
+/**
+ * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
+ */
+floor?: number, 
+/**
+ * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
+ * code; for scores that are not negative). Default false.
+ */
+normalize?: boolean, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat, };
 
 /**
  * How the budget is split over the layers.
  */
-export type Allocator = ({ kind: 'uniform' } & Uniform) | ({ kind: 'pyramid' } & Pyramid)
+export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } & Pyramid;
 
 /**
  * How much of the cache may stay. Exactly one of the four.
@@ -69,69 +67,68 @@ export type Allocator = ({ kind: 'uniform' } & Uniform) | ({ kind: 'pyramid' } &
  * 0 ≤ r < 1. `{ bytes: b }` bounds the logical bytes of the whole session. T counts the tokens seen, not the slots left.
  * Layers and heads share the total as allocator and selector say; protected slots count.
  */
-export type Budget = { tokensPerHead: number } | { keep: number } | { ratio: number } | { bytes: number }
+export type Budget = { "tokensPerHead": number } | { "keep": number } | { "ratio": number } | { "bytes": number };
 
 /**
  * Whose arithmetic to reproduce. What the source does not have is refused by name.
  */
-export type Compat = 'kvpress' | 'adakv' | 'kvcacheFactory'
+export type Compat = "kvpress" | "adakv" | "kvcacheFactory";
 
 /**
  * The composed form: any scorer with any allocator and selector.
  */
-export type CustomPolicy = {
-  /**
-   * How much a slot is worth.
-   */
-  scorer: Scorer
-  /**
-   * How the budget is split over the layers. Default `{ kind: "uniform" }`.
-   */
-  allocator?: Allocator
-  /**
-   * Which slots of a layer stay. Default `{ kind: "perHead" }`.
-   */
-  selector?: Selector
-  /**
-   * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
-   */
-  budget?: Budget
-  /**
-   * What may not be evicted. Default: only the scorer's own window.
-   */
-  protect?: Protect
-  /**
-   * When the session compresses by itself. Default `"afterPrefill"`.
-   */
-  schedule?: Schedule
-  /**
-   * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
-   */
-  compat?: Compat
-}
+export type CustomPolicy = { 
+/**
+ * How much a slot is worth.
+ */
+scorer: Scorer, 
+/**
+ * How the budget is split over the layers. Default `{ kind: "uniform" }`.
+ */
+allocator?: Allocator, 
+/**
+ * Which slots of a layer stay. Default `{ kind: "perHead" }`.
+ */
+selector?: Selector, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat, };
 
 /**
  * Nothing is evicted. Takes no options.
  */
-export type FullPolicy = Record<symbol, never>
+export type FullPolicy = Record<symbol, never>;
 
 /**
  * Reduction over the query heads that share a KV head.
  */
-export type GroupReduce = 'mean' | 'max' | 'sum'
+export type GroupReduce = "mean" | "max" | "sum";
 
 /**
  * KeyDiff (arXiv 2504.15364): score −cos(k, anchor), where the anchor is the mean of the head's normalised keys: keys that are
  * unlike the others stay. Needs no queries.
  */
-export type KeyDiff = Record<symbol, never>
+export type KeyDiff = Record<symbol, never>;
 
 /**
  * Key norm (arXiv 2406.11430): score −‖k‖₂, since keys of low norm attract attention. Needs no queries.
  *
  * The paper leaves out the first two layers: `protect: { layers: 2 }`.
  */
-export type Knorm = Record<symbol, never>
+export type Knorm = Record<symbol, never>;
 
 /**
  * adaKV over snapKV with look-ahead pooling, our own default.
@@ -140,45 +137,44 @@ export type Knorm = Record<symbol, never>
  * next, so importance reaches forward. A short window (a window of 32 eats most of a 5 % budget) and the maximum over its rows
  * and over the group: one query that needs a slot is enough.
  */
-export type LookaheadPolicy = {
-  /**
-   * Last prompt tokens whose queries vote and which stay. Default 8.
-   */
-  window?: number
-  /**
-   * How many slots importance reaches forward. Default 24.
-   */
-  span?: number
-  /**
-   * How much is left of it after each slot, in (0, 1]. Default 0.9.
-   */
-  decay?: number
-  /**
-   * Share of the budget that every head gets regardless of its scores. Default 0.
-   */
-  floor?: number
-  /**
-   * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
-   */
-  budget?: Budget
-  /**
-   * What may not be evicted. Default: only the scorer's own window.
-   */
-  protect?: Protect
-  /**
-   * When the session compresses by itself. Default `"afterPrefill"`.
-   */
-  schedule?: Schedule
-  /**
-   * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
-   */
-  compat?: Compat
-}
+export type LookaheadPolicy = { 
+/**
+ * Last prompt tokens whose queries vote and which stay. Default 8.
+ */
+window?: number, 
+/**
+ * How many slots importance reaches forward. Default 24.
+ */
+span?: number, 
+/**
+ * How much is left of it after each slot, in (0, 1]. Default 0.9.
+ */
+decay?: number, 
+/**
+ * Share of the budget that every head gets regardless of its scores. Default 0.
+ */
+floor?: number, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat, };
 
 /**
  * Every head keeps the same number of slots, its own best ones (SnapKV, PyramidKV, key norm).
  */
-export type PerHead = Record<symbol, never>
+export type PerHead = Record<symbol, never>;
 
 /**
  * A policy as people write it, told apart by `kind`: a preset, or a scorer's name with that scorer's options.
@@ -191,73 +187,56 @@ export type PerHead = Record<symbol, never>
  *
  * Unknown fields are errors. What is left out has the default of the Rust type.
  */
-export type PolicySpec = Preset | ScorerPolicy
+export type PolicySpec = Preset | ScorerPolicy;
 
 /**
  * Which comes first. It matters where one of the two is a maximum.
  */
-export type PoolOrder = 'groupFirst' | 'poolFirst'
+export type PoolOrder = "groupFirst" | "poolFirst";
 
 /**
  * Pooling along the positions, stride 1, as long as its input.
  */
-export type Pooling =
-  | { kind: 'none' }
-  | {
-      kind: 'average'
-      /**
-       * Odd width, default 5.
-       */
-      kernel?: number
-    }
-  | {
-      kind: 'max'
-      /**
-       * Odd width, default 7.
-       */
-      kernel?: number
-    }
-  | {
-      kind: 'lookAhead'
-      /**
-       * Reach in slots, at most 4096. Default 24.
-       */
-      span?: number
-      /**
-       * What is left after each slot, in (0, 1]. Default 0.9.
-       */
-      decay?: number
-    }
+export type Pooling = { "kind": "none", } | { "kind": "average", 
+/**
+ * Odd width, default 5.
+ */
+kernel?: number, } | { "kind": "max", 
+/**
+ * Odd width, default 7.
+ */
+kernel?: number, } | { "kind": "lookAhead", 
+/**
+ * Reach in slots, at most 4096. Default 24.
+ */
+span?: number, 
+/**
+ * What is left after each slot, in (0, 1]. Default 0.9.
+ */
+decay?: number, };
 
 /**
  * Policies that are more than a scorer.
  */
-export type Preset =
-  | ({ kind: 'full' } & FullPolicy)
-  | ({ kind: 'streamingLLM' } & StreamingLLMPolicy)
-  | ({ kind: 'pyramidKV' } & PyramidKVPolicy)
-  | ({ kind: 'adaKV' } & AdaKVPolicy)
-  | ({ kind: 'lookahead' } & LookaheadPolicy)
-  | ({ kind: 'custom' } & CustomPolicy)
+export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "custom" } & CustomPolicy;
 
 /**
  * Slots that no scorer can evict, beside the scorer's own window. They are subtracted from the budget first; a budget below
  * them is an error.
  */
-export type Protect = {
-  /**
-   * First positions of the text (attention sinks). Default 0.
-   */
-  sinks?: number
-  /**
-   * First layers, which keep everything (the key-norm paper leaves out two). Default 0.
-   */
-  layers?: number
-  /**
-   * Ranges of positions. Default none.
-   */
-  spans?: Array<Span>
-}
+export type Protect = { 
+/**
+ * First positions of the text (attention sinks). Default 0.
+ */
+sinks?: number, 
+/**
+ * First layers, which keep everything (the key-norm paper leaves out two). Default 0.
+ */
+layers?: number, 
+/**
+ * Ranges of positions. Default none.
+ */
+spans?: Array<Span>, };
 
 /**
  * PyramidKV (arXiv 2406.02069): a straight line from the first layer down to the last.
@@ -266,122 +245,107 @@ export type Protect = {
  * (protected ones come on top), is rounded by largest remainder, and what a layer cannot fill goes to the others, so that
  * the sum is exact; the published implementations lose or repeat slots there (see `compat`).
  */
-export type Pyramid = {
-  /**
-   * Steepness β, at least 1 (flat). Default 20, as in the paper.
-   */
-  beta?: number
-}
+export type Pyramid = { 
+/**
+ * Steepness β, at least 1 (flat). Default 20, as in the paper.
+ */
+beta?: number, };
 
 /**
  * PyramidKV (arXiv 2406.02069): SnapKV scores, lower layers keep more than higher ones.
  */
-export type PyramidKVPolicy = {
-  /**
-   * Steepness β, at least 1 (flat). Default 20, as in the paper.
-   */
-  beta?: number
-  /**
-   * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
-   */
-  window?: number
-  /**
-   * How the window's rows are reduced. Default `"mean"`.
-   */
-  rows?: RowReduce
-  /**
-   * How the query heads of a KV head are reduced. Default `"mean"`.
-   */
-  group?: GroupReduce
-  /**
-   * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
-   */
-  pool?: Pooling
-  /**
-   * Whether the group is reduced before pooling. Default `"groupFirst"`.
-   */
-  order?: PoolOrder
-  /**
-   * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
-   */
-  budget?: Budget
-  /**
-   * What may not be evicted. Default: only the scorer's own window.
-   */
-  protect?: Protect
-  /**
-   * When the session compresses by itself. Default `"afterPrefill"`.
-   */
-  schedule?: Schedule
-  /**
-   * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
-   */
-  compat?: Compat
-}
+export type PyramidKVPolicy = { 
+/**
+ * Steepness β, at least 1 (flat). Default 20, as in the paper.
+ */
+beta?: number, 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number, 
+/**
+ * How the window's rows are reduced. Default `"mean"`.
+ */
+rows?: RowReduce, 
+/**
+ * How the query heads of a KV head are reduced. Default `"mean"`.
+ */
+group?: GroupReduce, 
+/**
+ * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
+ */
+pool?: Pooling, 
+/**
+ * Whether the group is reduced before pooling. Default `"groupFirst"`.
+ */
+order?: PoolOrder, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat, };
 
 /**
  * The newer the better: the score is the position. With sinks it is StreamingLLM.
  */
-export type Recency = {
-  /**
-   * This many last tokens are protected (they are kept first anyway; with `compat: "kvcacheFactory"` they are the recent
-   * ones and sinks take the rest). Default 0.
-   */
-  window?: number
-}
+export type Recency = { 
+/**
+ * This many last tokens are protected (they are kept first anyway; with `compat: "kvcacheFactory"` they are the recent
+ * ones and sinks take the rest). Default 0.
+ */
+window?: number, };
 
 /**
  * Reduction over the rows of the observation window.
  */
-export type RowReduce = 'mean' | 'max' | 'l2' | 'sum'
+export type RowReduce = "mean" | "max" | "l2" | "sum";
 
 /**
  * When a session compresses by itself.
  */
-export type Schedule = 'afterPrefill' | 'onDemand'
+export type Schedule = "afterPrefill" | "onDemand";
 
 /**
  * How much a slot is worth.
  */
-export type Scorer =
-  | ({ kind: 'snapKV' } & SnapKV)
-  | ({ kind: 'knorm' } & Knorm)
-  | ({ kind: 'keyDiff' } & KeyDiff)
-  | ({ kind: 'tova' } & Tova)
-  | ({ kind: 'recency' } & Recency)
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "recency" } & Recency;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = (
-  | ({ kind: 'snapKV' } & SnapKV)
-  | ({ kind: 'knorm' } & Knorm)
-  | ({ kind: 'keyDiff' } & KeyDiff)
-  | ({ kind: 'tova' } & Tova)
-  | ({ kind: 'recency' } & Recency)
-) & {
-  /**
-   * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
-   */
-  budget?: Budget
-  /**
-   * What may not be evicted. Default: only the scorer's own window.
-   */
-  protect?: Protect
-  /**
-   * When the session compresses by itself. Default `"afterPrefill"`.
-   */
-  schedule?: Schedule
-  /**
-   * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
-   */
-  compat?: Compat
-}
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "recency" } & Recency) & { 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat, };
 
 /**
  * Which slots of a layer stay.
  */
-export type Selector = ({ kind: 'perHead' } & PerHead) | ({ kind: 'acrossHeads' } & AcrossHeads)
+export type Selector = { "kind": "perHead" } & PerHead | { "kind": "acrossHeads" } & AcrossHeads;
 
 /**
  * SnapKV (arXiv 2404.14469): how much the last prompt queries attend to a slot.
@@ -393,81 +357,78 @@ export type Selector = ({ kind: 'perHead' } & PerHead) | ({ kind: 'acrossHeads' 
  * The defaults are those of the AdaKV repository's experiments (window 32, max pooling 7, means): the best published record of
  * the variants. kvpress is `{ window: 64, pool: { kind: "average", kernel: 5 }, order: "poolFirst" }`.
  */
-export type SnapKV = {
-  /**
-   * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
-   */
-  window?: number
-  /**
-   * How the window's rows are reduced. Default `"mean"`.
-   */
-  rows?: RowReduce
-  /**
-   * How the query heads of a KV head are reduced. Default `"mean"`.
-   */
-  group?: GroupReduce
-  /**
-   * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
-   */
-  pool?: Pooling
-  /**
-   * Whether the group is reduced before pooling. Default `"groupFirst"`.
-   */
-  order?: PoolOrder
-}
+export type SnapKV = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number, 
+/**
+ * How the window's rows are reduced. Default `"mean"`.
+ */
+rows?: RowReduce, 
+/**
+ * How the query heads of a KV head are reduced. Default `"mean"`.
+ */
+group?: GroupReduce, 
+/**
+ * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
+ */
+pool?: Pooling, 
+/**
+ * Whether the group is reduced before pooling. Default `"groupFirst"`.
+ */
+order?: PoolOrder, };
 
 /**
  * Positions `start ..< end`.
  */
-export type Span = {
-  /**
-   * First position.
-   */
-  start: number
-  /**
-   * One past the last position.
-   */
-  end: number
-}
+export type Span = { 
+/**
+ * First position.
+ */
+start: number, 
+/**
+ * One past the last position.
+ */
+end: number, };
 
 /**
  * StreamingLLM (arXiv 2309.17453): attention sinks and the most recent tokens, the same in every head.
  */
-export type StreamingLLMPolicy = {
-  /**
-   * First tokens that always stay. Default 4, as in the paper.
-   */
-  sinks?: number
-  /**
-   * This many last tokens are protected (they are kept first anyway; with `compat: "kvcacheFactory"` they are the recent
-   * ones and sinks take the rest). Default 0.
-   */
-  window?: number
-  /**
-   * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
-   */
-  budget?: Budget
-  /**
-   * What may not be evicted. Default: only the scorer's own window.
-   */
-  protect?: Protect
-  /**
-   * When the session compresses by itself. Default `"afterPrefill"`.
-   */
-  schedule?: Schedule
-  /**
-   * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
-   */
-  compat?: Compat
-}
+export type StreamingLLMPolicy = { 
+/**
+ * First tokens that always stay. Default 4, as in the paper.
+ */
+sinks?: number, 
+/**
+ * This many last tokens are protected (they are kept first anyway; with `compat: "kvcacheFactory"` they are the recent
+ * ones and sinks take the rest). Default 0.
+ */
+window?: number, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat, };
 
 /**
  * TOVA (arXiv 2401.06104): attention of the last query, averaged over all heads of the layer, so that every head keeps the
  * same slots. The last token is protected, as in kvpress (the paper does not force it).
  */
-export type Tova = Record<symbol, never>
+export type Tova = Record<symbol, never>;
 
 /**
  * Every layer gets the same.
  */
-export type Uniform = Record<symbol, never>
+export type Uniform = Record<symbol, never>;

@@ -39,7 +39,8 @@ impl Engine {
         let codec = options.kv_codec;
         let pool = BlockPool::new(block_layout(shape.head_dim, codec), options.kv_limit_bytes)?;
         let threads = options.threads.unwrap_or_else(num_cpus::get_physical);
-        let workers = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("headwise-{i}")).build();
+        let workers =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("headwise-{i}")).build();
         let workers = workers.map_err(|error| Error::Internal { reason: error.to_string() })?;
         let info = ModelInfo {
             architecture: model.architecture().into(),

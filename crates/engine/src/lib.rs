@@ -15,9 +15,7 @@ pub use engine::{Engine, Input, Session, Steps};
 pub use export::generated_files;
 pub use observer::QueryWindow;
 pub use options::{EngineOptions, GenerateOptions, PrefillOptions, SamplerOptions, SessionOptions};
-pub use report::{
-    CompressReport, FinishReason, KeptPositions, Memory, ModelInfo, PrefillReport, SessionStats, Step,
-};
+pub use report::{CompressReport, FinishReason, KeptPositions, Memory, ModelInfo, PrefillReport, SessionStats, Step};
 pub use sampler::Sampler;
 pub use session::CancelToken;
 pub use stop::{Released, StopMatcher};

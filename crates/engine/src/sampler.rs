@@ -109,9 +109,9 @@ mod tests {
         // Weights 1 : 2 : 4 at temperature 2 are logits 0, 2 ln 2, 4 ln 2.
         let logits = [0.0, 2.0 * 2.0f32.ln(), 4.0 * 2.0f32.ln()];
         let counts = counts(SamplerOptions { temperature: 2.0, seed: 7, ..Default::default() }, &logits, 70_000);
-        for (count, weight) in counts.iter().zip([1.0, 2.0, 4.0]) {
+        for (count, weight) in counts.iter().zip([1.0f64, 2.0, 4.0]) {
             // Five standard deviations of a binomial.
-            let expected = 10_000.0 * weight;
+            let expected: f64 = 10_000.0 * weight;
             let deviation = (expected * (1.0 - weight / 7.0)).sqrt();
             assert!((*count as f64 - expected).abs() < 5.0 * deviation, "{counts:?}");
         }

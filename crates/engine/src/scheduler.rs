@@ -33,15 +33,49 @@ pub(crate) struct Prompt {
 
 /// What handles ask of the engine thread.
 pub(crate) enum Command {
-    Create { policy: Policy, observe: usize, reply: Reply<u64> },
-    Prefill { session: u64, prompt: Prompt, compress: Option<bool>, cancel: CancelToken, reply: Reply<PrefillReport> },
-    Generate { session: u64, prompt: Prompt, options: GenerateOptions, cancel: CancelToken, steps: mpsc::UnboundedSender<Result<Step>> },
-    Compress { session: u64, policy: Option<Policy>, reply: Reply<CompressReport> },
-    Fork { session: u64, reply: Reply<u64> },
-    Stats { session: u64, reply: Reply<SessionStats> },
-    Kept { session: u64, reply: Reply<KeptPositions> },
-    Dispose { session: u64, reply: Option<Reply<()>> },
-    Shutdown { reply: Option<Reply<()>> },
+    Create {
+        policy: Policy,
+        observe: usize,
+        reply: Reply<u64>,
+    },
+    Prefill {
+        session: u64,
+        prompt: Prompt,
+        compress: Option<bool>,
+        cancel: CancelToken,
+        reply: Reply<PrefillReport>,
+    },
+    Generate {
+        session: u64,
+        prompt: Prompt,
+        options: GenerateOptions,
+        cancel: CancelToken,
+        steps: mpsc::UnboundedSender<Result<Step>>,
+    },
+    Compress {
+        session: u64,
+        policy: Option<Policy>,
+        reply: Reply<CompressReport>,
+    },
+    Fork {
+        session: u64,
+        reply: Reply<u64>,
+    },
+    Stats {
+        session: u64,
+        reply: Reply<SessionStats>,
+    },
+    Kept {
+        session: u64,
+        reply: Reply<KeptPositions>,
+    },
+    Dispose {
+        session: u64,
+        reply: Option<Reply<()>>,
+    },
+    Shutdown {
+        reply: Option<Reply<()>>,
+    },
 }
 
 /// Everything that the engine thread owns.
@@ -106,16 +140,14 @@ impl Scheduler {
     fn serve(&mut self, command: Command) {
         match command {
             Command::Create { policy, observe, reply } => answer(Some(reply), self.create(policy, observe)),
-            Command::Prefill { session, prompt, compress, cancel, reply } => {
-                match self.prepare(session, prompt, 0) {
-                    Ok((state, prompt)) => {
-                        let compress = compress.unwrap_or(state.compresses_after_prefill());
-                        state.start(prompt, compress, cancel, Then::Report(reply));
-                        self.settle(session);
-                    }
-                    Err(error) => answer(Some(reply), Err(error)),
+            Command::Prefill { session, prompt, compress, cancel, reply } => match self.prepare(session, prompt, 0) {
+                Ok((state, prompt)) => {
+                    let compress = compress.unwrap_or(state.policy.compresses_after_prefill());
+                    state.start(prompt, compress, cancel, Then::Report(reply));
+                    self.settle(session);
                 }
-            }
+                Err(error) => answer(Some(reply), Err(error)),
+            },
             Command::Generate { session, prompt, options, cancel, steps } => {
                 if let Err(error) = self.generate(session, prompt, options, cancel, steps.clone()) {
                     let _ = steps.send(Err(error));
@@ -153,7 +185,16 @@ impl Scheduler {
         let window = QueryWindow::new(shape, observe.max(policy.needs().window_queries));
         let cache = KvCache::new(self.pool.clone(), shape)?;
         let (logits, unfed, vocabulary, job) = (None, None, HashSet::new(), None);
-        Ok(self.add(SessionState { cache, window, policy, logits, unfed, vocabulary, job, figures: Figures::default() }))
+        Ok(self.add(SessionState {
+            cache,
+            window,
+            policy,
+            logits,
+            unfed,
+            vocabulary,
+            job,
+            figures: Figures::default(),
+        }))
     }
 
     fn add(&mut self, state: SessionState) -> u64 {
@@ -211,7 +252,7 @@ impl Scheduler {
             return Err(Error::invalid("prompt", "none", "a prompt: the session has seen no token to go on from"));
         }
         // A prompt that follows a prefill is a question about what is there, not the thing to be compressed.
-        let compress = has_prompt && state.seen() == 0 && state.compresses_after_prefill();
+        let compress = has_prompt && state.seen() == 0 && state.policy.compresses_after_prefill();
         let decode = Decode { options, sampler, stop, text, ends, drawn: 0, steps };
         state.start(prompt, compress, cancel, Then::Decode(Box::new(decode)));
         self.settle(session);
@@ -288,8 +329,12 @@ impl Scheduler {
         let start = Instant::now();
         let result = guarded(|| {
             let wanted = if end == job.prompt.len() { Wanted::Last } else { Wanted::None };
-            let span =
-                Span { tokens: &job.prompt[job.done..end], cache: &mut state.cache, tap: &mut state.window, logits: wanted };
+            let span = Span {
+                tokens: &job.prompt[job.done..end],
+                cache: &mut state.cache,
+                tap: &mut state.window,
+                logits: wanted,
+            };
             self.model.forward(&mut [span], &mut self.prefill_space, Some(&job.cancel))
         });
         match result {
@@ -334,7 +379,9 @@ impl Scheduler {
             }
             Then::Decode(decode) => {
                 let room = room.saturating_sub(state.seen() + 1);
-                let Some(logits) = &state.logits else { return job.fail(Error::Internal { reason: "no logits".into() }) };
+                let Some(logits) = &state.logits else {
+                    return job.fail(Error::Internal { reason: "no logits".into() });
+                };
                 match decode.draw(logits, self.model.tokenizer().ok(), &mut state.vocabulary, room) {
                     Ok(Drawn { token, finished }) => {
                         state.unfed = Some(token);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use headwise_cache::KvCache;
 use headwise_core::{Error, KvShape, Result, Selection};
 use headwise_model::tokenizer::{DecodeStream, Tokenizer};
-use headwise_policy::{LayerInput, Policy, Schedule};
+use headwise_policy::{LayerInput, Policy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::observer::QueryWindow;
@@ -125,11 +125,6 @@ impl SessionState {
         self.cache.next_position() as usize
     }
 
-    /// Whether the session compresses by itself.
-    pub fn compresses_after_prefill(&self) -> bool {
-        self.policy.schedule == Schedule::AfterPrefill && !self.policy.budget.is_everything()
-    }
-
     /// A copy that shares the cache's blocks and runs nothing.
     pub fn fork(&self) -> Self {
         Self {
@@ -206,7 +201,7 @@ impl SessionState {
     fn select(&self, policy: &Policy) -> Result<Option<Vec<Selection>>> {
         let shape: KvShape = self.cache.shape();
         let seen = self.seen();
-        if policy.budget.is_everything() || seen == 0 {
+        if policy.keeps_all() || seen == 0 {
             return Ok(None);
         }
         // Fewer than the policy needs is its error to raise: it knows the scorer's name.

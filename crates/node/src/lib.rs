@@ -30,7 +30,9 @@ impl NativeModel {
     pub async fn load(
         path: String,
         options: String,
-        #[napi(ts_arg_type = "((done: number, total: number) => void) | undefined | null")] on_progress: Option<OnProgress>,
+        #[napi(ts_arg_type = "((done: number, total: number) => void) | undefined | null")] on_progress: Option<
+            OnProgress,
+        >,
     ) -> napi::Result<NativeModel> {
         let load = move || {
             let options = parse("options", &options)?;
