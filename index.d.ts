@@ -41,6 +41,8 @@ export declare class NativeSession {
 export declare class NativeSteps {
   /** The next piece as JSON, or null after the last. */
   next(): Promise<string | null>
+  /** Ends the generation where its consumer is: behind this many pieces. */
+  stop(delivered: number): Promise<void>
 }
 
 /** Row starts and positions of what each head holds. */

@@ -1,3 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import test from 'ava'
 import { type CompressReport, type Model, policy, type Session, type Step } from '../ts/index.js'
 import { fails, tiny, tokens } from './support.mjs'
@@ -11,7 +14,7 @@ test.after.always(() => model?.dispose())
 async function ids(session: Session, options: Parameters<Session['generate']>[0] = {}): Promise<number[]> {
   const out: number[] = []
   for await (const step of session.generate({ ignoreEos: true, maxTokens: 12, ...options })) {
-    if (step.token !== null) out.push(step.token)
+    out.push(step.token)
   }
   return out
 }
@@ -182,8 +185,65 @@ test('one call at a time; an abandoned generation frees the session', async (t) 
   t.is(busy.details.running, 'generate')
   await fails(t, 'SessionBusy', async () => (await session.generate().next()).value)
   await fails(t, 'SessionBusy', () => session.compress(policy.knorm({ budget: { keep: 0.5 } })))
+  await fails(t, 'SessionBusy', () => session.fork())
   await running.return(undefined)
   t.is((await session.prefill([1])).tokens, 1)
+})
+
+test('calls do not overtake each other, however long the first takes to start', async (t) => {
+  await using session = await model.createSession()
+  const first = session.prefill(tokens(2000))
+  const second = session.prefill([1, 2, 3])
+  const fork = session.fork()
+  await fails(t, 'SessionBusy', () => second)
+  await fails(t, 'SessionBusy', () => fork)
+  t.is((await first).seen, 2000)
+})
+
+test('a generation that is left early has gone as far as its consumer, and goes on from there', async (t) => {
+  await using base = await model.createSession()
+  await base.prefill(tokens(64))
+  await using whole = await base.fork()
+  const expected = await ids(whole, { maxTokens: 12 })
+  for (const leave of [
+    async (session: Session, out: number[]) => {
+      for await (const step of session.generate({ ignoreEos: true })) {
+        out.push(step.token)
+        // Time in which a generation that ran ahead would be far away.
+        await sleep(5)
+        if (out.length === 5) break
+      }
+    },
+    async (session: Session, out: number[]) => {
+      const abort = new AbortController()
+      await fails(t, 'Aborted', async () => {
+        for await (const step of session.generate({ ignoreEos: true, signal: abort.signal })) {
+          out.push(step.token)
+          await sleep(5)
+          if (out.length === 5) abort.abort()
+        }
+      })
+    },
+  ]) {
+    await using session = await base.fork()
+    const out: number[] = []
+    await leave(session, out)
+    t.is(out.length, 5)
+    t.true((await session.stats()).seen <= 64 + 5)
+    t.deepEqual([...out, ...(await ids(session, { maxTokens: 7 }))], expected)
+  }
+})
+
+test('a session outlives the object of its model', async (t) => {
+  const open = async () => (await tiny()).createSession()
+  await using session = await open()
+  setFlagsFromString('--expose_gc')
+  const collect: () => void = runInNewContext('gc')
+  for (let i = 0; i < 3; i++) {
+    collect()
+    await sleep(20)
+  }
+  t.is((await session.prefill(tokens(10))).seen, 10)
 })
 
 test('aborting a prefill leaves the session as it was and frees its blocks', async (t) => {
@@ -202,7 +262,9 @@ test('aborting a prefill leaves the session as it was and frees its blocks', asy
   await twin.prefill(tokens(100), { compress: false })
   await session.compress()
   await twin.compress()
-  t.deepEqual(await ids(session), await ids(twin))
+  const sampler = { repetitionPenalty: 3 }
+  t.deepEqual(await ids(session, { sampler }), await ids(twin, { sampler }))
+  t.is((await session.stats()).prefillTokens, 100)
   await fails(t, 'Aborted', () => session.prefill([1], { signal: AbortSignal.abort() }))
 })
 
@@ -247,6 +309,10 @@ test('bad arguments are refused by name', async (t) => {
   await fails(t, 'InvalidArgument', () => ids(session, { prompt: [1], sampler: { topP: 2 } }))
   await fails(t, 'InvalidArgument', () => ids(session))
   await fails(t, 'InvalidArgument', () => model.createSession({ polizy: 1 } as never))
+  await fails(t, 'InvalidArgument', () => model.createSession({ observe: 1e12 }))
+  await fails(t, 'InvalidPolicy', () => model.createSession({ policy: { kind: 'magicKV' } as never }))
+  await fails(t, 'InvalidArgument', () => session.prefill(5 as never))
+  await fails(t, 'InvalidArgument', () => ids(session, { prompt: null as never }))
   await fails(t, 'ContextExceeded', () => session.prefill(tokens(model.info.contextLength + 1)))
   await fails(t, 'Tokenizer', () => session.prefill('text for a model without a tokenizer'))
   t.is((await session.stats()).seen, 0)
@@ -266,6 +332,26 @@ test('a disposed session and a disposed model say so', async (t) => {
   await fails(t, 'Disposed', () => running)
   t.is((await fails(t, 'Disposed', () => other.createSession())).details.what, 'model')
   await fails(t, 'Disposed', () => second.stats())
+})
+
+test('a generation whose compression fails leaves no trace', async (t) => {
+  await using session = await model.createSession({ policy: policy.snapKV({ budget: { tokensPerHead: 8 } }) })
+  await fails(t, 'BudgetBelowProtected', () => ids(session, { prompt: tokens(100) }))
+  t.is((await session.stats()).seen, 0)
+  t.is((await session.stats()).memory.physicalBytes, 0)
+})
+
+test('compressing a fork without room for its copies changes nothing', async (t) => {
+  const { slotBytes, layers, kvHeads } = model.info
+  const sequence = 320 * slotBytes * layers * kvHeads
+  await using small = await tiny({ kvLimitBytes: sequence + 24_576 })
+  await using base = await small.createSession()
+  await base.prefill(tokens(300))
+  await using fork = await base.fork()
+  await fails(t, 'KvBudgetExceeded', () => fork.compress(policy.knorm({ budget: { keep: 0.5 } })))
+  t.deepEqual(new Set(await lengths(fork)), new Set([300]))
+  await base.dispose()
+  t.is((await fork.compress(policy.knorm({ budget: { keep: 0.5 } }))).after.slots, 150 * layers * kvHeads)
 })
 
 test('a full KV pool refuses one session and leaves the others', async (t) => {

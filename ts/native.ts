@@ -1,7 +1,7 @@
-import { NativeCancel, NativeModel, type NativeSession } from '../index.js'
+import { NativeCancel, NativeModel, type NativeSession, type NativeSteps } from '../index.js'
 import { aborted, fromNative, HeadwiseError } from './errors.js'
 
-export { NativeCancel, NativeModel, type NativeSession }
+export { NativeCancel, NativeModel, type NativeSession, type NativeSteps }
 
 /** Text for the model's tokenizer, or token ids. */
 export type Input = string | Uint32Array | readonly number[]
@@ -9,12 +9,14 @@ export type Input = string | Uint32Array | readonly number[]
 /** What crosses to the addon. Negative, fractional or huge ids would silently turn into other tokens there. */
 export function toNative(input: Input): string | Uint32Array {
   if (typeof input === 'string' || input instanceof Uint32Array) return input
+  if (!Array.isArray(input)) throw invalidInput('input', String(input), 'text, a Uint32Array or an array of token ids')
   const bad = input.findIndex((id) => !Number.isInteger(id) || id < 0 || id > 0xffff_ffff)
-  if (bad >= 0) {
-    const details = { name: `tokens[${bad}]`, value: String(input[bad]), expected: 'token ids' }
-    throw new HeadwiseError('InvalidArgument', `${details.name} = ${details.value}: expected token ids`, details)
-  }
+  if (bad >= 0) throw invalidInput(`tokens[${bad}]`, String(input[bad]), 'a token id')
   return Uint32Array.from(input)
+}
+
+function invalidInput(name: string, value: string, expected: string): HeadwiseError {
+  return new HeadwiseError('InvalidArgument', `${name} = ${value}: expected ${expected}`, { name, value, expected })
 }
 
 /** Runs a native call; what it throws becomes a HeadwiseError. */

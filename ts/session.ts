@@ -8,7 +8,15 @@ import type {
   Step,
 } from './generated/engine.js'
 import type { PolicySpec } from './generated/policy.js'
-import { call, cancellable, type Input, NativeCancel, type NativeSession, toNative } from './native.js'
+import {
+  call,
+  cancellable,
+  type Input,
+  NativeCancel,
+  type NativeSession,
+  type NativeSteps,
+  toNative,
+} from './native.js'
 
 /** Options of {@link Session.prefill}. */
 export interface PrefillOptions extends EnginePrefillOptions {
@@ -84,34 +92,44 @@ export class Session implements AsyncDisposable {
   /**
    * Generates text, piece by piece; the last piece carries `finishReason`. The prompt of an empty session is compressed as
    * a prefill would be; a prompt that follows a prefill is a question about what is there and is not.
-   * Leaving the loop early cancels the generation.
+   * Leaving the loop early ends the generation there: the session has seen what you have seen, and goes on from it.
    */
   async *generate(options: GenerateOptions = {}): AsyncGenerator<Step, void, undefined> {
     const { signal, prompt, ...rest } = options
-    const input = prompt === undefined ? null : toNative(prompt)
     if (signal?.aborted) throw aborted(signal)
     const cancel = new NativeCancel()
-    const onAbort = () => cancel.cancel()
-    signal?.addEventListener('abort', onAbort)
-    const steps = await call(() => this.#native.generate(input, JSON.stringify(rest), cancel))
+    let steps: NativeSteps | undefined
+    let delivered = 0
     let running = true
+    const onAbort = () => {
+      cancel.cancel()
+      void steps?.stop(delivered)
+    }
+    signal?.addEventListener('abort', onAbort)
     try {
+      const input = prompt === undefined ? null : toNative(prompt)
+      steps = await this.#native.generate(input, JSON.stringify(rest), cancel)
+      // Each piece is asked for while its predecessor is with the consumer; one that nobody comes to see is taken back.
+      let next = steps.next()
       while (running) {
-        const step = await steps.next()
-        if (step === null) running = false
-        else yield JSON.parse(step)
+        const text = await next
+        if (signal?.aborted) throw aborted(signal)
+        if (text === null) return
+        const step: Step = JSON.parse(text)
+        running = step.finishReason === null
+        if (running) {
+          next = steps.next()
+          next.catch(() => {})
+        }
+        delivered += 1
+        yield step
       }
     } catch (error) {
-      running = false
       const known = fromNative(error)
       throw known.code === 'Aborted' ? aborted(signal) : known
     } finally {
       signal?.removeEventListener('abort', onAbort)
-      if (running) {
-        // The loop was left early: the session is free again once the engine has let go of the call.
-        cancel.cancel()
-        while ((await steps.next().catch(() => null)) !== null);
-      }
+      if (running) await steps?.stop(delivered)
     }
   }
 

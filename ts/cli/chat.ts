@@ -56,16 +56,23 @@ export async function chat(args: string[]): Promise<void> {
       session = await model.createSession({ policy })
       rendered = ''
     }
-    await session.prefill(whole.slice(rendered.length), { parseSpecial: true })
+    await session.prefill(whole.slice(rendered.length), { parseSpecial: true, compress: false })
+    await session.compress().catch((error: unknown) => {
+      // A chat that is still shorter than the policy's window has nothing to give away.
+      if (!(error instanceof HeadwiseError && error.code === 'BudgetBelowProtected')) throw error
+    })
     let content = ''
+    let ended = false
     for await (const step of session.generate({ maxTokens, sampler: { temperature } })) {
       content += step.text
       stdout.write(step.text)
+      ended = step.finishReason === 'eos'
     }
     stdout.write('\n')
     messages.push({ role: 'assistant', content })
-    // The session feeds the end-of-turn token that the model drew with the next turn: it is not rendered again.
-    rendered = model.renderChat(messages, { addGenerationPrompt: false }).trimEnd()
+    // The session feeds an end-of-turn token that the model drew with the next turn; one that it had no time to draw comes
+    // from the template.
+    rendered = ended ? model.renderChat(messages, { addGenerationPrompt: false }).trimEnd() : whole + content
     terminal.prompt()
   }
   terminal.close()

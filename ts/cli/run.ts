@@ -1,5 +1,6 @@
-import { readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { stderr, stdin, stdout } from 'node:process'
+import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import type { CompressReport } from '../generated/engine.js'
 import { one } from './arguments.js'
@@ -46,7 +47,7 @@ export async function run(args: string[]): Promise<void> {
   }
   const [reference, ...prompts] = positionals
   const file = values.file ?? (prompts.length === 0 ? '-' : undefined)
-  const document = file === undefined ? '' : readFileSync(file === '-' ? stdin.fd : file, 'utf8')
+  const document = file === undefined ? '' : file === '-' ? await text(stdin) : await readFile(file, 'utf8')
   const prompt = prompts.length > 0 ? one(prompts, 'PROMPT') : ''
   const policy = policyFrom(values)
   const whole = (n: number) => Number.isInteger(n) && n >= 0
@@ -58,7 +59,7 @@ export async function run(args: string[]): Promise<void> {
     seed: number('seed', values.seed, whole),
   }
   const sampler = Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== undefined))
-  const maxTokens = number('max-tokens', values['max-tokens'], whole)
+  const maxTokens = number('max-tokens', values['max-tokens'], (n) => whole(n) && n > 0)
 
   await using model = await loadModel(one(reference === undefined ? [] : [reference], 'REF'), values)
   await using session = await model.createSession({ policy })

@@ -30,7 +30,9 @@ function resultRow(row: DemoRow): string {
   const cells = [
     html(row.policy),
     full ? 'all' : `${row.keep * 100} %`,
-    `<span class="bar"><i style="width:${share * 100}%"></i></span>${row.correct} of ${row.total}`,
+    row.error
+      ? 'budget below window'
+      : `<span class="bar"><i style="width:${share * 100}%"></i></span>${row.correct} of ${row.total}`,
     bytes(row.kvBytesBefore),
     full ? '' : bytes(row.kvBytesAfter),
     full ? '' : `${row.compressMs.toFixed(1)} ms`,

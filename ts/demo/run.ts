@@ -1,3 +1,4 @@
+import { HeadwiseError } from '../errors.js'
 import type { PolicySpec } from '../generated/policy.js'
 import type { Model } from '../model.js'
 import { policy } from '../policy.js'
@@ -41,6 +42,8 @@ export interface DemoRow {
   compressMs: number
   /** Resident memory of the process after the last question. */
   processBytes: number
+  /** `BudgetBelowProtected`: the budget does not hold the policy's window, nothing was asked. */
+  error?: string
 }
 
 export interface DemoAnswer {
@@ -80,6 +83,7 @@ class Cell {
   decodeTokens = 0
   compressMs = 0
   processBytes = 0
+  belowWindow = false
 
   row(policy: DemoPolicy, keep: number, needle: Needle): DemoRow {
     const mean = (sum: number) => (this.total ? sum / this.total : 0)
@@ -94,6 +98,7 @@ class Cell {
       decodeMsPerToken: this.decodeTokens ? this.decodeMs / this.decodeTokens : 0,
       compressMs: mean(this.compressMs),
       processBytes: this.processBytes,
+      ...(this.belowWindow && { error: 'BudgetBelowProtected' }),
     }
   }
 }
@@ -117,11 +122,12 @@ export async function runDemo(model: Model, options: DemoOptions): Promise<DemoR
   const total = questions * needles.length * combinations.length
   let promptTokens = 0
   let documents = 0
+  let done = 0
   for (let left = questions; left > 0; left -= NEEDLES_PER_DOCUMENT) {
     const kinds = needles.flatMap((needle) => Array<Needle>(Math.min(left, NEEDLES_PER_DOCUMENT)).fill(needle))
     const count = (text: string) => model.tokenize(text).length
     const document: Document = makeDocument(seed + documents, tokens, kinds, count)
-    onProgress?.(answers.length, total, `reading document ${documents + 1}`)
+    onProgress?.(done, total, `reading document ${documents + 1}`)
     await using base = await model.createSession()
     promptTokens += (await base.prefill(document.text)).tokens
     documents += 1
@@ -129,10 +135,15 @@ export async function runDemo(model: Model, options: DemoOptions): Promise<DemoR
       await using asked = await base.fork()
       await asked.prefill(question.prompt)
       for (const { name, keep } of combinations) {
-        onProgress?.(answers.length, total, `${name} at ${keep}`)
+        onProgress?.(done, total, `${name} at ${keep}`)
         await using session = await asked.fork()
         const here = cell(name, keep, question.needle)
-        const report = await session.compress(DEMO_POLICIES[name](keep))
+        const report = await session.compress(DEMO_POLICIES[name](keep)).catch(belowWindow)
+        if (!report) {
+          here.belowWindow = true
+          done += 1
+          continue
+        }
         const text = await answer(session, question)
         const { decodeMs, decodeTokens } = await session.stats()
         const correct = text.includes(question.answer)
@@ -144,10 +155,11 @@ export async function runDemo(model: Model, options: DemoOptions): Promise<DemoR
         here.decodeMs += decodeMs
         here.decodeTokens += decodeTokens
         here.processBytes = process.memoryUsage.rss()
-        if (answers.length < combinations.length) {
+        if (!heatMaps.some((map) => map.policy === name && map.keep === keep)) {
           heatMaps.push({ policy: name, keep, share: shares(await session.inspect(), (await session.stats()).seen) })
         }
         answers.push({ policy: name, keep, question, text, correct })
+        done += 1
       }
     }
   }
@@ -156,6 +168,11 @@ export async function runDemo(model: Model, options: DemoOptions): Promise<DemoR
     combinations.map(({ name, keep }) => cell(name, keep, needle).row(name, keep, needle)),
   )
   return { model: model.path, promptTokens: Math.round(promptTokens / Math.max(documents, 1)), rows, answers, heatMaps }
+}
+
+/** A budget that does not hold a policy's window is a row of the table, not the end of the demo. */
+function belowWindow(error: unknown): undefined {
+  if (!(error instanceof HeadwiseError && error.code === 'BudgetBelowProtected')) throw error
 }
 
 function answer(session: Session, question: Question): Promise<string> {

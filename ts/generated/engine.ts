@@ -29,21 +29,21 @@ ms: number, };
  */
 export type EngineOptions = { 
 /**
- * Worker threads of the kernels. Default: physical cores.
+ * Worker threads of the kernels. Default: physical cores, or as many of them as the process may use.
  */
-threads?: number, 
+threads?: number | undefined, 
 /**
  * Storage format of the KV cache. Default `f16`.
  */
-kvCodec?: Codec, 
+kvCodec?: Codec | undefined, 
 /**
  * Most bytes that all KV caches of this model may hold together. Default: no limit.
  */
-kvLimitBytes?: number, 
+kvLimitBytes?: number | undefined, 
 /**
- * Prompt tokens that go through the model at a time. Default 512.
+ * Most prompt tokens that go through the model at a time. Default 512; fewer while other sessions are busy.
  */
-prefillChunk?: number, };
+prefillChunk?: number | undefined, };
 
 /**
  * Why a generation ended.
@@ -57,27 +57,27 @@ export type GenerateOptions = {
 /**
  * Most tokens to generate. Default 256.
  */
-maxTokens?: number, 
+maxTokens?: number | undefined, 
 /**
  * How tokens are drawn. Default: greedy.
  */
-sampler?: SamplerOptions, 
+sampler?: SamplerOptions | undefined, 
 /**
  * Generation ends before the first of these texts, which is not part of the output.
  */
-stop?: Array<string>, 
+stop?: Array<string> | undefined, 
 /**
  * Generation ends at any of these token ids.
  */
-stopTokens?: Array<number>, 
+stopTokens?: Array<number> | undefined, 
 /**
  * Do not end at the model's own end-of-text tokens. Default false.
  */
-ignoreEos?: boolean, 
+ignoreEos?: boolean | undefined, 
 /**
  * Read special tokens (`<|im_start|>` …) in the prompt as such. Default false: they are plain text.
  */
-parseSpecial?: boolean, };
+parseSpecial?: boolean | undefined, };
 
 /**
  * Bytes of a session's cache.
@@ -156,11 +156,11 @@ export type PrefillOptions = {
 /**
  * Compress with the session's policy once the tokens are in. Default: as the policy's schedule says.
  */
-compress?: boolean, 
+compress?: boolean | undefined, 
 /**
  * Read special tokens (`<|im_start|>` …) as such. Default false: they are plain text.
  */
-parseSpecial?: boolean, };
+parseSpecial?: boolean | undefined, };
 
 /**
  * What a prefill did.
@@ -194,27 +194,27 @@ export type SamplerOptions = {
 /**
  * 0 = greedy (the default): the most likely token, ties to the lower id.
  */
-temperature?: number, 
+temperature?: number | undefined, 
 /**
  * Only the k most likely tokens; 0 (the default) = all.
  */
-topK?: number, 
+topK?: number | undefined, 
 /**
  * Only the smallest set of most likely tokens whose probabilities reach p. Default 1: all.
  */
-topP?: number, 
+topP?: number | undefined, 
 /**
  * Only tokens at least p times as likely as the most likely one. Default 0: all.
  */
-minP?: number, 
+minP?: number | undefined, 
 /**
  * Divides positive (multiplies negative) logits of tokens that occur in the session. Default 1: off.
  */
-repetitionPenalty?: number, 
+repetitionPenalty?: number | undefined, 
 /**
  * Seed of the draw. Same seed, policy and prompt give the same tokens. Default 0.
  */
-seed?: number, };
+seed?: number | undefined, };
 
 /**
  * How a session is set up.
@@ -223,12 +223,12 @@ export type SessionOptions = {
 /**
  * What to evict, and when. Default: `{ kind: 'full' }`, nothing.
  */
-policy?: PolicySpec, 
+policy?: PolicySpec | undefined, 
 /**
  * How many of the last queries each layer remembers, so that a later `compress` can use a policy with an observation
  * window of up to this many tokens. The session's own policy raises it to what it needs. Default 64.
  */
-observe?: number, };
+observe?: number | undefined, };
 
 /**
  * A session in figures.
@@ -247,7 +247,11 @@ lengths: Array<Array<number>>,
  */
 memory: Memory, 
 /**
- * Tokens that went through prefill, and their milliseconds in the model.
+ * Bytes of the queries that the session remembers for policies with an observation window.
+ */
+observationBytes: number, 
+/**
+ * Tokens that went through prefill (since the fork, for a fork).
  */
 prefillTokens: number, 
 /**
@@ -280,9 +284,9 @@ export type Step = {
  */
 text: string, 
 /**
- * The token, or null in a last piece that only flushes text.
+ * The token.
  */
-token: number | null, 
+token: number, 
 /**
  * Set on the last piece.
  */

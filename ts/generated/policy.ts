@@ -11,12 +11,12 @@ export type AcrossHeads = {
 /**
  * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
  */
-floor?: number, 
+floor?: number | undefined, 
 /**
  * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
  * code; for scores that are not negative). Default false.
  */
-normalize?: boolean, };
+normalize?: boolean | undefined, };
 
 /**
  * Ada-KV (arXiv 2407.11550) over any other policy: the heads of a layer compete for its slots.
@@ -27,32 +27,32 @@ export type AdaKVPolicy = {
 /**
  * Whose scores (and layer budgets) to use. Default `{ kind: "snapKV" }`.
  */
-base?: PolicySpec, 
+base?: PolicySpec | undefined, 
 /**
  * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
  */
-floor?: number, 
+floor?: number | undefined, 
 /**
  * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
  * code; for scores that are not negative). Default false.
  */
-normalize?: boolean, 
+normalize?: boolean | undefined, 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
-budget?: Budget, 
+budget?: Budget | undefined, 
 /**
  * What may not be evicted. Default: only the scorer's own window.
  */
-protect?: Protect, 
+protect?: Protect | undefined, 
 /**
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
-schedule?: Schedule, 
+schedule?: Schedule | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
-compat?: Compat, };
+compat?: Compat | undefined, };
 
 /**
  * How the budget is split over the layers.
@@ -85,27 +85,27 @@ scorer: Scorer,
 /**
  * How the budget is split over the layers. Default `{ kind: "uniform" }`.
  */
-allocator?: Allocator, 
+allocator?: Allocator | undefined, 
 /**
  * Which slots of a layer stay. Default `{ kind: "perHead" }`.
  */
-selector?: Selector, 
+selector?: Selector | undefined, 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
-budget?: Budget, 
+budget?: Budget | undefined, 
 /**
  * What may not be evicted. Default: only the scorer's own window.
  */
-protect?: Protect, 
+protect?: Protect | undefined, 
 /**
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
-schedule?: Schedule, 
+schedule?: Schedule | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
-compat?: Compat, };
+compat?: Compat | undefined, };
 
 /**
  * Nothing is evicted. Takes no options.
@@ -141,35 +141,35 @@ export type LookaheadPolicy = {
 /**
  * Last prompt tokens whose queries vote and which stay. Default 8.
  */
-window?: number, 
+window?: number | undefined, 
 /**
  * How many slots importance reaches forward. Default 24.
  */
-span?: number, 
+span?: number | undefined, 
 /**
  * How much is left of it after each slot, in (0, 1]. Default 0.9.
  */
-decay?: number, 
+decay?: number | undefined, 
 /**
  * Share of the budget that every head gets regardless of its scores. Default 0.
  */
-floor?: number, 
+floor?: number | undefined, 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
-budget?: Budget, 
+budget?: Budget | undefined, 
 /**
  * What may not be evicted. Default: only the scorer's own window.
  */
-protect?: Protect, 
+protect?: Protect | undefined, 
 /**
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
-schedule?: Schedule, 
+schedule?: Schedule | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
-compat?: Compat, };
+compat?: Compat | undefined, };
 
 /**
  * Every head keeps the same number of slots, its own best ones (SnapKV, PyramidKV, key norm).
@@ -201,19 +201,19 @@ export type Pooling = { "kind": "none", } | { "kind": "average",
 /**
  * Odd width, default 5.
  */
-kernel?: number, } | { "kind": "max", 
+kernel?: number, } | { "kind": "max" | undefined, 
 /**
  * Odd width, default 7.
  */
-kernel?: number, } | { "kind": "lookAhead", 
+kernel?: number, } | { "kind": "lookAhead" | undefined, 
 /**
  * Reach in slots, at most 4096. Default 24.
  */
-span?: number, 
+span?: number | undefined, 
 /**
  * What is left after each slot, in (0, 1]. Default 0.9.
  */
-decay?: number, };
+decay?: number | undefined, };
 
 /**
  * Policies that are more than a scorer.
@@ -228,15 +228,15 @@ export type Protect = {
 /**
  * First positions of the text (attention sinks). Default 0.
  */
-sinks?: number, 
+sinks?: number | undefined, 
 /**
  * First layers, which keep everything (the key-norm paper leaves out two). Default 0.
  */
-layers?: number, 
+layers?: number | undefined, 
 /**
  * Ranges of positions. Default none.
  */
-spans?: Array<Span>, };
+spans?: Array<Span> | undefined, };
 
 /**
  * PyramidKV (arXiv 2406.02069): a straight line from the first layer down to the last.
@@ -249,7 +249,7 @@ export type Pyramid = {
 /**
  * Steepness β, at least 1 (flat). Default 20, as in the paper.
  */
-beta?: number, };
+beta?: number | undefined, };
 
 /**
  * PyramidKV (arXiv 2406.02069): SnapKV scores, lower layers keep more than higher ones.
@@ -258,43 +258,43 @@ export type PyramidKVPolicy = {
 /**
  * Steepness β, at least 1 (flat). Default 20, as in the paper.
  */
-beta?: number, 
+beta?: number | undefined, 
 /**
  * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
  */
-window?: number, 
+window?: number | undefined, 
 /**
  * How the window's rows are reduced. Default `"mean"`.
  */
-rows?: RowReduce, 
+rows?: RowReduce | undefined, 
 /**
  * How the query heads of a KV head are reduced. Default `"mean"`.
  */
-group?: GroupReduce, 
+group?: GroupReduce | undefined, 
 /**
  * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
  */
-pool?: Pooling, 
+pool?: Pooling | undefined, 
 /**
  * Whether the group is reduced before pooling. Default `"groupFirst"`.
  */
-order?: PoolOrder, 
+order?: PoolOrder | undefined, 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
-budget?: Budget, 
+budget?: Budget | undefined, 
 /**
  * What may not be evicted. Default: only the scorer's own window.
  */
-protect?: Protect, 
+protect?: Protect | undefined, 
 /**
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
-schedule?: Schedule, 
+schedule?: Schedule | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
-compat?: Compat, };
+compat?: Compat | undefined, };
 
 /**
  * The newer the better: the score is the position. With sinks it is StreamingLLM.
@@ -304,7 +304,7 @@ export type Recency = {
  * This many last tokens are protected (they are kept first anyway; with `compat: "kvcacheFactory"` they are the recent
  * ones and sinks take the rest). Default 0.
  */
-window?: number, };
+window?: number | undefined, };
 
 /**
  * Reduction over the rows of the observation window.
@@ -328,19 +328,19 @@ export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
-budget?: Budget, 
+budget?: Budget | undefined, 
 /**
  * What may not be evicted. Default: only the scorer's own window.
  */
-protect?: Protect, 
+protect?: Protect | undefined, 
 /**
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
-schedule?: Schedule, 
+schedule?: Schedule | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
-compat?: Compat, };
+compat?: Compat | undefined, };
 
 /**
  * Which slots of a layer stay.
@@ -361,23 +361,23 @@ export type SnapKV = {
 /**
  * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
  */
-window?: number, 
+window?: number | undefined, 
 /**
  * How the window's rows are reduced. Default `"mean"`.
  */
-rows?: RowReduce, 
+rows?: RowReduce | undefined, 
 /**
  * How the query heads of a KV head are reduced. Default `"mean"`.
  */
-group?: GroupReduce, 
+group?: GroupReduce | undefined, 
 /**
  * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
  */
-pool?: Pooling, 
+pool?: Pooling | undefined, 
 /**
  * Whether the group is reduced before pooling. Default `"groupFirst"`.
  */
-order?: PoolOrder, };
+order?: PoolOrder | undefined, };
 
 /**
  * Positions `start ..< end`.
@@ -399,28 +399,28 @@ export type StreamingLLMPolicy = {
 /**
  * First tokens that always stay. Default 4, as in the paper.
  */
-sinks?: number, 
+sinks?: number | undefined, 
 /**
  * This many last tokens are protected (they are kept first anyway; with `compat: "kvcacheFactory"` they are the recent
  * ones and sinks take the rest). Default 0.
  */
-window?: number, 
+window?: number | undefined, 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
-budget?: Budget, 
+budget?: Budget | undefined, 
 /**
  * What may not be evicted. Default: only the scorer's own window.
  */
-protect?: Protect, 
+protect?: Protect | undefined, 
 /**
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
-schedule?: Schedule, 
+schedule?: Schedule | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
-compat?: Compat, };
+compat?: Compat | undefined, };
 
 /**
  * TOVA (arXiv 2401.06104): attention of the last query, averaged over all heads of the layer, so that every head keeps the

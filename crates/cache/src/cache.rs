@@ -95,28 +95,48 @@ impl KvCache {
         Ok(())
     }
 
-    /// Keeps only the selected slots of a layer, in order, and frees the blocks that are no longer needed.
-    ///
-    /// Survivors move forward in place. A block that another cache shares is copied before it changes and stays shared where it does
-    /// not, so that a prefix which is kept as it is stays shared. On an error, nothing has changed.
+    /// Keeps only the selected slots of a layer, in order, and frees the blocks that are no longer needed. See
+    /// [`KvCache::compact_all`].
     ///
     /// # Errors
-    /// `InvalidArgument` for no such layer; `ShapeMismatch` or `InvalidSelection` where the selection was made for other lengths;
-    /// `KvBudgetExceeded` or `OutOfMemory` where the pool gives no blocks for the copies.
+    /// As [`KvCache::compact_all`], and `InvalidArgument` for no such layer.
     pub fn compact(&mut self, layer: usize, selection: &Selection) -> Result<()> {
+        layer_mut(&mut self.layers, layer)?;
+        self.compact_from(layer, std::slice::from_ref(selection))
+    }
+
+    /// Keeps only the selected slots of every layer (one selection a layer), in order, and frees the blocks that are no longer
+    /// needed.
+    ///
+    /// Survivors move forward in place. A block that another cache shares is copied before it changes and stays shared where it does
+    /// not, so that a prefix which is kept as it is stays shared. On an error, nothing has changed in any layer.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` or `InvalidSelection` where the selections were made for another cache; `KvBudgetExceeded` or
+    /// `OutOfMemory` where the pool gives no blocks for the copies.
+    pub fn compact_all(&mut self, selections: &[Selection]) -> Result<()> {
+        match selections.len() == self.layers.len() {
+            true => self.compact_from(0, selections),
+            false => Err(mismatch("selections", &[self.layers.len()], selections.len())),
+        }
+    }
+
+    fn compact_from(&mut self, first: usize, selections: &[Selection]) -> Result<()> {
         let layout = self.pool.layout();
-        let heads = &mut layer_mut(&mut self.layers, layer)?.heads;
-        if selection.heads() != heads.len() {
-            return Err(mismatch("selection", &[heads.len()], selection.heads()));
-        }
-        let mut jobs = Vec::with_capacity(heads.len());
-        for (index, head) in heads.iter_mut().enumerate() {
-            let keep = selection.head(index);
-            if keep.last().is_some_and(|&last| last as usize >= head.len()) {
-                return Err(Error::InvalidSelection { head: index, index: keep.len() - 1 });
+        let mut jobs = Vec::new();
+        for (layer, selection) in self.layers[first..].iter_mut().zip(selections) {
+            if selection.heads() != layer.heads.len() {
+                return Err(mismatch("selection", &[layer.heads.len()], selection.heads()));
             }
-            jobs.push((head.blocks_to_compact(layout, keep), head, keep));
+            for (index, head) in layer.heads.iter_mut().enumerate() {
+                let keep = selection.head(index);
+                if keep.last().is_some_and(|&last| last as usize >= head.len()) {
+                    return Err(Error::InvalidSelection { head: index, index: keep.len() - 1 });
+                }
+                jobs.push((head.blocks_to_compact(layout, keep), head, keep));
+            }
         }
+        // All blocks or none: from here on nothing can fail.
         let mut fresh = self.pool.allocate(jobs.iter().map(|(needed, ..)| needed).sum())?;
         let jobs: Vec<_> =
             jobs.into_iter().map(|(needed, head, keep)| (head, keep, fresh.split_off(fresh.len() - needed))).collect();
@@ -124,7 +144,8 @@ impl KvCache {
             head.compact(layout, keep, fresh);
             head.truncate(layout, keep.len());
         };
-        if selection.total() * 2 * layout.row_bytes() < PARALLEL_BYTES {
+        let total: usize = selections.iter().map(Selection::total).sum();
+        if total * 2 * layout.row_bytes() < PARALLEL_BYTES {
             jobs.into_iter().for_each(run);
         } else {
             jobs.into_par_iter().for_each(run);

@@ -11,7 +11,7 @@ mod scheduler;
 mod session;
 mod stop;
 
-pub use engine::{Engine, Input, Session, Steps};
+pub use engine::{Engine, Input, Session, Steps, Stopper};
 pub use export::generated_files;
 pub use observer::QueryWindow;
 pub use options::{EngineOptions, GenerateOptions, PrefillOptions, SamplerOptions, SessionOptions};

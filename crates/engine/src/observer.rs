@@ -1,20 +1,23 @@
 //! Remembers the last queries of every layer, across chunk borders: the observation window of SnapKV (arXiv 2404.14469)
 //! and its kin.
 
+use std::sync::Arc;
+
 use headwise_core::KvShape;
 use headwise_model::{LayerStep, LayerTap};
 
 /// The last `window` post-RoPE queries of each layer, in a ring.
 ///
 /// What a forward pass brings is staged and only taken over by [`commit`](QueryWindow::commit), so that a pass which fails
-/// half-way leaves the window as it was.
+/// half-way leaves the window as it was. Clones share the ring until one of them commits.
 #[derive(Clone)]
 pub struct QueryWindow {
     window: usize,
     row: usize,
     /// Rows that were committed so far; row `n` lies at `n % window`.
     rows: usize,
-    ring: Vec<Vec<f32>>,
+    /// A layer's ring is allocated with its first query.
+    ring: Vec<Arc<Vec<f32>>>,
     staged: Vec<Vec<f32>>,
     staged_rows: usize,
 }
@@ -23,7 +26,7 @@ impl QueryWindow {
     /// An empty window of `window` queries for each layer of `shape`.
     pub fn new(shape: KvShape, window: usize) -> Self {
         let row = shape.query_heads() * shape.head_dim;
-        let ring = vec![vec![0.0; window * row]; shape.layers];
+        let ring = vec![Arc::new(Vec::new()); shape.layers];
         Self { window, row, rows: 0, ring, staged: vec![Vec::new(); shape.layers], staged_rows: 0 }
     }
 
@@ -49,9 +52,16 @@ impl QueryWindow {
         rows.flat_map(|row| &self.ring[layer][at(row)..at(row) + self.row]).copied().collect()
     }
 
+    /// Bytes of what is remembered, shared ones included.
+    pub fn bytes(&self) -> usize {
+        self.ring.iter().map(|ring| ring.len() * size_of::<f32>()).sum()
+    }
+
     /// Takes over what the pass brought.
     pub fn commit(&mut self) {
         for (ring, staged) in self.ring.iter_mut().zip(&mut self.staged) {
+            let ring = Arc::make_mut(ring);
+            ring.resize(self.window * self.row, 0.0);
             let kept = staged.len() / self.row;
             for (i, query) in staged.chunks_exact(self.row).enumerate() {
                 let at = (self.rows + self.staged_rows - kept + i) % self.window * self.row;

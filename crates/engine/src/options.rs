@@ -10,17 +10,19 @@ use ts_rs::TS;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[ts(optional_fields)]
 pub struct EngineOptions {
-    /// Worker threads of the kernels. Default: physical cores.
+    /// Worker threads of the kernels. Default: physical cores, or as many of them as the process may use.
     pub threads: Option<usize>,
     /// Storage format of the KV cache. Default `f16`.
     #[ts(as = "Option<_>")]
     pub kv_codec: Codec,
     /// Most bytes that all KV caches of this model may hold together. Default: no limit.
     pub kv_limit_bytes: Option<usize>,
-    /// Prompt tokens that go through the model at a time. Default 512.
+    /// Most prompt tokens that go through the model at a time. Default 512; fewer while other sessions are busy.
     #[ts(as = "Option<_>")]
     pub prefill_chunk: usize,
 }
+
+const MAX_THREADS: usize = 1024;
 
 impl Default for EngineOptions {
     fn default() -> Self {
@@ -33,8 +35,8 @@ impl EngineOptions {
         if self.prefill_chunk == 0 {
             return Err(Error::invalid("prefillChunk", 0, "at least one token"));
         }
-        if self.threads == Some(0) {
-            return Err(Error::invalid("threads", 0, "at least one thread"));
+        if let Some(threads) = self.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+            return Err(Error::invalid("threads", threads, &format!("1 to {MAX_THREADS} threads")));
         }
         Ok(())
     }
@@ -52,6 +54,30 @@ pub struct SessionOptions {
     /// window of up to this many tokens. The session's own policy raises it to what it needs. Default 64.
     #[ts(as = "Option<_>")]
     pub observe: usize,
+}
+
+/// Most queries that a session can be told to remember.
+const MAX_OBSERVE: usize = 4096;
+
+impl SessionOptions {
+    /// Parses JSON; a wrong policy is an [`Error::InvalidPolicy`], as it is everywhere.
+    pub fn from_json(json: &str) -> Result<Self> {
+        let invalid = |error: serde_json::Error| Error::invalid("options", json, &error.to_string());
+        let mut value: serde_json::Value = serde_json::from_str(json).map_err(invalid)?;
+        let policy = value.as_object_mut().and_then(|options| options.remove("policy"));
+        let mut options: Self = serde_json::from_value(value).map_err(invalid)?;
+        if let Some(policy) = policy {
+            options.policy = PolicySpec::from_value(policy)?;
+        }
+        Ok(options)
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        match self.observe <= MAX_OBSERVE {
+            true => Ok(()),
+            false => Err(Error::invalid("observe", self.observe, &format!("at most {MAX_OBSERVE} queries"))),
+        }
+    }
 }
 
 impl Default for SessionOptions {

@@ -63,8 +63,8 @@ pub enum FinishReason {
 pub struct Step {
     /// Text that became certain with this token; empty while a character or a possible stop text is incomplete.
     pub text: String,
-    /// The token, or null in a last piece that only flushes text.
-    pub token: Option<u32>,
+    /// The token.
+    pub token: u32,
     /// Set on the last piece.
     pub finish_reason: Option<FinishReason>,
 }
@@ -79,7 +79,9 @@ pub struct SessionStats {
     pub lengths: Vec<Vec<usize>>,
     /// Bytes held.
     pub memory: Memory,
-    /// Tokens that went through prefill, and their milliseconds in the model.
+    /// Bytes of the queries that the session remembers for policies with an observation window.
+    pub observation_bytes: usize,
+    /// Tokens that went through prefill (since the fork, for a fork).
     pub prefill_tokens: usize,
     /// Milliseconds of prefill.
     pub prefill_ms: f64,

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
 
 use headwise_cache::{BlockPool, KvCache};
 use headwise_core::{Error, Result};
@@ -48,9 +48,19 @@ pub(crate) enum Command {
     Generate {
         session: u64,
         prompt: Prompt,
-        options: GenerateOptions,
-        cancel: CancelToken,
-        steps: mpsc::UnboundedSender<Result<Step>>,
+        call: GenerateCall,
+    },
+    /// The consumer of a generation wants its next piece.
+    Pull {
+        session: u64,
+        call: u64,
+    },
+    /// The consumer of a generation has seen so many pieces and wants no more.
+    Stop {
+        session: u64,
+        call: u64,
+        delivered: usize,
+        reply: Option<Reply<()>>,
     },
     Compress {
         session: u64,
@@ -77,6 +87,24 @@ pub(crate) enum Command {
         reply: Option<Reply<()>>,
     },
 }
+
+/// A call of `generate`, by its number.
+pub(crate) struct GenerateCall {
+    pub number: u64,
+    pub options: GenerateOptions,
+    pub cancel: CancelToken,
+    pub steps: mpsc::UnboundedSender<Result<Step>>,
+}
+
+/// A prompt chunk while other sessions are busy: short, so that their tokens keep coming.
+const BUSY_CHUNK: usize = 128;
+
+/// A prompt's last chunk is never shorter than this (unless the prompt is): attention computes so few rows by another order of
+/// additions, and results must not depend on how a prompt was cut.
+const SHORTEST_CHUNK: usize = 16;
+
+/// How long a batch waits for a consumer that got its token a moment ago and will want the next one in a moment.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Everything that the engine thread owns.
 pub(crate) struct Scheduler {
@@ -109,10 +137,13 @@ impl Scheduler {
     /// Runs until told to shut down or until every handle is gone.
     pub fn run(mut self, commands: Receiver<Command>) {
         loop {
-            let busy = self.sessions.values().any(|session| session.job.is_some());
-            let mut next = match busy {
-                true => commands.try_recv(),
-                false => commands.recv().map_err(|_| TryRecvError::Disconnected),
+            let mut next = match (self.is_runnable(), self.gathering()) {
+                (true, None) => commands.try_recv(),
+                (true, Some(rest)) => commands.recv_timeout(rest).map_err(|error| match error {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                }),
+                (false, _) => commands.recv().map_err(|_| TryRecvError::Disconnected),
             };
             loop {
                 match next {
@@ -123,8 +154,28 @@ impl Scheduler {
                 }
                 next = commands.try_recv();
             }
-            self.step();
+            if self.gathering().is_none() {
+                self.step();
+            }
         }
+    }
+
+    fn is_runnable(&self) -> bool {
+        self.sessions
+            .values()
+            .filter_map(|session| session.job.as_ref())
+            .any(|job| job.is_runnable() || job.is_cancelled())
+    }
+
+    /// How much longer to wait for consumers that have just been served.
+    fn gathering(&self) -> Option<Duration> {
+        let jobs = self.sessions.values().filter_map(|session| session.job.as_ref());
+        jobs.filter(|job| !job.is_runnable())
+            .filter_map(|job| match &job.then {
+                Then::Decode(decode) => GATHER.checked_sub(decode.sent.elapsed()),
+                Then::Report(_) => None,
+            })
+            .max()
     }
 
     fn shut_down(self, reply: Option<Reply<()>>) {
@@ -139,7 +190,10 @@ impl Scheduler {
 
     fn serve(&mut self, command: Command) {
         match command {
-            Command::Create { policy, observe, reply } => answer(Some(reply), self.create(policy, observe)),
+            Command::Create { policy, observe, reply } => {
+                let result = guarded(|| self.create(policy, observe));
+                answer(Some(reply), result);
+            }
             Command::Prefill { session, prompt, compress, cancel, reply } => match self.prepare(session, prompt, 0) {
                 Ok((state, prompt)) => {
                     let compress = compress.unwrap_or(state.policy.compresses_after_prefill());
@@ -148,16 +202,40 @@ impl Scheduler {
                 }
                 Err(error) => answer(Some(reply), Err(error)),
             },
-            Command::Generate { session, prompt, options, cancel, steps } => {
-                if let Err(error) = self.generate(session, prompt, options, cancel, steps.clone()) {
+            Command::Generate { session, prompt, call } => {
+                let steps = call.steps.clone();
+                if let Err(error) = self.generate(session, prompt, call) {
                     let _ = steps.send(Err(error));
                 }
+            }
+            Command::Pull { session, call } => {
+                let job = self.sessions.get_mut(&session).and_then(|state| state.job.as_mut());
+                if let Some(Job { then: Then::Decode(decode), .. }) = job
+                    && decode.call == call
+                {
+                    decode.wanted += 1;
+                    self.settle(session);
+                }
+            }
+            Command::Stop { session, call, delivered, reply } => {
+                if let Some(state) = self.sessions.get_mut(&session) {
+                    let running =
+                        matches!(&state.job, Some(Job { then: Then::Decode(decode), .. }) if decode.call == call);
+                    state.take_back(call, delivered);
+                    if running {
+                        self.fail(session, Error::Aborted {});
+                    }
+                }
+                answer(reply, Ok(()));
             }
             Command::Compress { session, policy, reply } => {
                 let result = self.idle(session).and_then(|state| {
                     let policy = policy.unwrap_or_else(|| state.policy.clone());
                     guarded(|| state.compress(&policy))
                 });
+                if matches!(result, Err(Error::Internal { .. })) {
+                    self.sessions.remove(&session);
+                }
                 answer(Some(reply), result);
             }
             Command::Fork { session, reply } => {
@@ -191,6 +269,7 @@ impl Scheduler {
             policy,
             logits,
             unfed,
+            last_draw: None,
             vocabulary,
             job,
             figures: Figures::default(),
@@ -230,14 +309,8 @@ impl Scheduler {
         Ok((state, tokens))
     }
 
-    fn generate(
-        &mut self,
-        session: u64,
-        prompt: Prompt,
-        options: GenerateOptions,
-        cancel: CancelToken,
-        steps: mpsc::UnboundedSender<Result<Step>>,
-    ) -> Result<()> {
+    fn generate(&mut self, session: u64, prompt: Prompt, call: GenerateCall) -> Result<()> {
+        let GenerateCall { number, options, cancel, steps } = call;
         let sampler = Sampler::new(options.sampler.clone())?;
         let stop = StopMatcher::new(options.stop.clone());
         // An answer goes on from its prompt: a leading space is part of it.
@@ -253,7 +326,8 @@ impl Scheduler {
         }
         // A prompt that follows a prefill is a question about what is there, not the thing to be compressed.
         let compress = has_prompt && state.seen() == 0 && state.policy.compresses_after_prefill();
-        let decode = Decode { options, sampler, stop, text, ends, drawn: 0, steps };
+        let sent = Instant::now();
+        let decode = Decode { options, sampler, stop, text, ends, drawn: 0, steps, call: number, wanted: 0, sent };
         state.start(prompt, compress, cancel, Then::Decode(Box::new(decode)));
         self.settle(session);
         Ok(())
@@ -273,7 +347,8 @@ impl Scheduler {
     }
 
     fn decode(&mut self) {
-        let generating = |state: &SessionState| state.job.as_ref().is_some_and(|job| !job.in_prompt());
+        let generating =
+            |state: &SessionState| state.job.as_ref().is_some_and(|job| !job.in_prompt() && job.is_wanted());
         let ids: Vec<u64> = self.sessions.iter().filter(|(_, state)| generating(state)).map(|(&id, _)| id).collect();
         if !ids.is_empty() {
             self.decode_batch(&ids);
@@ -323,9 +398,11 @@ impl Scheduler {
             return;
         };
         self.last_prefilled = id;
+        let others = self.sessions.values().filter(|state| state.job.is_some()).count() > 1;
         let state = self.sessions.get_mut(&id).expect("just found");
         let job = state.job.as_mut().expect("just found");
-        let end = job.prompt.len().min(job.done + self.chunk);
+        let end = job.done + self.chunk.min(if others { BUSY_CHUNK } else { usize::MAX });
+        let end = if end + SHORTEST_CHUNK > job.prompt.len() { job.prompt.len() } else { end };
         let start = Instant::now();
         let result = guarded(|| {
             let wanted = if end == job.prompt.len() { Wanted::Last } else { Wanted::None };
@@ -344,10 +421,12 @@ impl Scheduler {
                 state.figures.prefill_ms += ms;
                 state.figures.prefill_tokens += end - job.done;
                 state.window.commit();
-                state.vocabulary.extend(&job.prompt[job.done..end]);
                 state.unfed = None;
                 state.logits = logits.pop();
                 job.done = end;
+                if !job.in_prompt() {
+                    state.vocabulary.extend(&job.prompt);
+                }
                 self.settle(id);
             }
             Err(error) => self.fail(id, error),
@@ -368,24 +447,37 @@ impl Scheduler {
             let policy = state.policy.clone();
             match guarded(|| state.compress(&policy)) {
                 Ok(report) => compression = Some(report),
-                Err(error) => return job.fail(error),
+                Err(error) => {
+                    if matches!(job.then, Then::Decode(_)) {
+                        // A generation that fails before its first token leaves no trace; a prefill's tokens stay.
+                        state.restore(&mut job);
+                    }
+                    if matches!(error, Error::Internal { .. }) {
+                        self.sessions.remove(&id);
+                    }
+                    return job.fail(error);
+                }
             }
         }
-        match &mut job.then {
-            Then::Report(_) => {
-                let (tokens, seen, ms) = (job.tokens(), state.seen(), job.ms);
-                let Then::Report(reply) = job.then else { unreachable!("just matched") };
-                answer(Some(reply), Ok(PrefillReport { tokens, seen, ms, compression, memory: state.memory() }));
+        let tokens = job.tokens();
+        match job.then {
+            Then::Report(reply) => {
+                let (seen, ms, memory) = (state.seen(), job.ms, state.memory());
+                answer(Some(reply), Ok(PrefillReport { tokens, seen, ms, compression, memory }));
             }
-            Then::Decode(decode) => {
+            Then::Decode(ref mut decode) => {
+                if state.unfed.is_some() || decode.wanted <= decode.drawn {
+                    state.job = Some(job);
+                    return;
+                }
                 let room = room.saturating_sub(state.seen() + 1);
                 let Some(logits) = &state.logits else {
                     return job.fail(Error::Internal { reason: "no logits".into() });
                 };
                 match decode.draw(logits, self.model.tokenizer().ok(), &mut state.vocabulary, room) {
-                    Ok(Drawn { token, finished }) => {
+                    Ok(Drawn { token, draw, finished }) => {
                         state.unfed = Some(token);
-                        state.logits = None;
+                        state.last_draw = Some(draw);
                         if !finished {
                             state.job = Some(job);
                         }

@@ -25,13 +25,26 @@ pub(crate) struct SessionState {
     pub cache: KvCache,
     pub window: QueryWindow,
     pub policy: Policy,
-    /// Logits after the last token in the cache, as long as nothing was drawn from them.
+    /// Logits after the last token in the cache.
     pub logits: Option<Vec<f32>>,
-    /// A token that was drawn but has not gone through the model yet.
+    /// The token that was drawn from them but has not gone through the model yet.
     pub unfed: Option<u32>,
+    /// By whom, so that a draw which nobody came to see can be taken back.
+    pub last_draw: Option<LastDraw>,
+    /// Tokens that the repetition penalty falls on.
     pub vocabulary: HashSet<u32>,
     pub job: Option<Job>,
     pub figures: Figures,
+}
+
+/// The draw that gave the unfed token.
+#[derive(Clone, Copy)]
+pub(crate) struct LastDraw {
+    pub call: u64,
+    /// The how manieth of its call.
+    pub count: usize,
+    /// The session had not seen the token before.
+    pub new: bool,
 }
 
 /// Running totals for [`SessionStats`].
@@ -63,6 +76,7 @@ struct Undo {
     window: QueryWindow,
     logits: Option<Vec<f32>>,
     unfed: Option<u32>,
+    figures: Figures,
 }
 
 /// What follows once the prompt is in.
@@ -80,6 +94,12 @@ pub(crate) struct Decode {
     pub ends: HashSet<u32>,
     pub drawn: usize,
     pub steps: mpsc::UnboundedSender<Result<Step>>,
+    /// The call's number.
+    pub call: u64,
+    /// Pieces that were asked for so far. None is drawn before, so that a session is where its consumer is.
+    pub wanted: usize,
+    /// When the last piece went out.
+    pub sent: Instant,
 }
 
 impl Job {
@@ -103,6 +123,16 @@ impl Job {
             Then::Decode(decode) => decode.steps.is_closed(),
         };
         gone || self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// There is something to do: prompt tokens are left, or the next piece is asked for.
+    pub fn is_runnable(&self) -> bool {
+        self.in_prompt() || self.is_wanted()
+    }
+
+    /// The next piece of a generation is asked for.
+    pub fn is_wanted(&self) -> bool {
+        matches!(&self.then, Then::Decode(decode) if decode.wanted > decode.drawn)
     }
 
     /// Prompt tokens are left to go through the model.
@@ -134,8 +164,9 @@ impl SessionState {
             logits: self.logits.clone(),
             unfed: self.unfed,
             vocabulary: self.vocabulary.clone(),
+            last_draw: None,
             job: None,
-            figures: self.figures.clone(),
+            figures: Figures::default(),
         }
     }
 
@@ -154,7 +185,9 @@ impl SessionState {
             window: self.window.clone(),
             logits: self.logits.clone(),
             unfed: self.unfed,
+            figures: self.figures.clone(),
         };
+        self.last_draw = None;
         self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, cancel, then, undo });
     }
 
@@ -163,11 +196,26 @@ impl SessionState {
         self.window.discard();
         let mut job = self.job.take()?;
         if job.in_prompt() {
-            self.cache.truncate(job.undo.position);
-            std::mem::swap(&mut self.window, &mut job.undo.window);
-            (self.logits, self.unfed) = (job.undo.logits.take(), job.undo.unfed);
+            self.restore(&mut job);
         }
         Some(job)
+    }
+
+    /// Back to before the call, whose tokens must still be in the cache as they came.
+    pub fn restore(&mut self, job: &mut Job) {
+        self.cache.truncate(job.undo.position);
+        std::mem::swap(&mut self.window, &mut job.undo.window);
+        (self.logits, self.unfed) = (job.undo.logits.take(), job.undo.unfed);
+        self.figures = job.undo.figures.clone();
+    }
+
+    /// Takes back a draw of a call whose consumer saw only `delivered` pieces.
+    pub fn take_back(&mut self, call: u64, delivered: usize) {
+        let Some(draw) = self.last_draw.filter(|draw| draw.call == call && draw.count == delivered + 1) else { return };
+        if let Some(token) = self.unfed.take().filter(|_| draw.new) {
+            self.vocabulary.remove(&token);
+        }
+        self.last_draw = None;
     }
 
     /// What the cache holds.
@@ -186,9 +234,7 @@ impl SessionState {
         let start = Instant::now();
         let before = self.memory();
         if let Some(selections) = self.select(policy)? {
-            for (layer, selection) in selections.iter().enumerate() {
-                self.cache.compact(layer, selection)?;
-            }
+            self.cache.compact_all(&selections)?;
             self.cache.pool().trim();
         }
         let ms = milliseconds(start);
@@ -233,6 +279,7 @@ impl SessionState {
             seen: self.seen(),
             lengths: (0..self.cache.shape().layers).map(|layer| self.cache.lengths(layer)).collect(),
             memory: self.memory(),
+            observation_bytes: self.window.bytes(),
             prefill_tokens,
             prefill_ms,
             decode_tokens,
@@ -265,7 +312,7 @@ impl Decode {
         room: usize,
     ) -> Result<Drawn> {
         let token = self.sampler.sample(logits, vocabulary)?;
-        vocabulary.insert(token);
+        let new = vocabulary.insert(token);
         self.drawn += 1;
         let ends = self.ends.contains(&token);
         let stops = self.options.stop_tokens.contains(&token);
@@ -293,16 +340,19 @@ impl Decode {
         if stopped {
             finish = Some(FinishReason::Stop);
         }
-        let step = Step { text, token: Some(token), finish_reason: finish };
+        let step = Step { text, token, finish_reason: finish };
         // A closed stream is noticed as a cancelled job before the next step.
         let _ = self.steps.send(Ok(step));
-        Ok(Drawn { token, finished: finish.is_some() })
+        self.sent = Instant::now();
+        let draw = LastDraw { call: self.call, count: self.drawn, new };
+        Ok(Drawn { token, draw, finished: finish.is_some() })
     }
 }
 
 /// A drawn token, and whether it was the last.
 pub(crate) struct Drawn {
     pub token: u32,
+    pub draw: LastDraw,
     pub finished: bool,
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use headwise_core::Error;
-use headwise_engine::{Engine, Input, Model, Session, Steps};
+use headwise_engine::{Engine, Input, Model, Session, SessionOptions, Steps, Stopper};
 use napi::bindgen_prelude::{Either, FnArgs, PromiseRaw, Uint32Array, spawn_blocking};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
@@ -79,7 +79,7 @@ impl NativeModel {
     #[napi]
     pub async fn create_session(&self, options: String) -> napi::Result<NativeSession> {
         let engine = self.engine()?;
-        let options = parse("options", &options).map_err(thrown)?;
+        let options = SessionOptions::from_json(&options).map_err(thrown)?;
         engine.create_session(options).await.map(NativeSession::new).map_err(thrown)
     }
 
@@ -143,8 +143,8 @@ impl NativeSession {
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let session = self.session()?;
         let options = parse("options", &options).map_err(thrown)?;
-        let (input, cancel) = (convert(input), cancel.0.clone());
-        env.spawn_future(async move { json(&session.prefill(input, options, cancel).await.map_err(thrown)?) })
+        let call = session.prefill(convert(input), options, cancel.0.clone());
+        env.spawn_future(async move { json(&call.await.map_err(thrown)?) })
     }
 
     #[napi]
@@ -157,24 +157,24 @@ impl NativeSession {
     ) -> napi::Result<PromiseRaw<'env, NativeSteps>> {
         let session = self.session()?;
         let options = parse("options", &options).map_err(thrown)?;
-        let (prompt, cancel) = (prompt.map(convert), cancel.0.clone());
-        // Off the event loop: a long prompt takes a while to tokenize.
+        let call = session.generate(prompt.map(convert), options, cancel.0.clone());
         env.spawn_future(async move {
-            let steps = session.generate(prompt, options, cancel).map_err(thrown)?;
-            Ok(NativeSteps { steps: tokio::sync::Mutex::new(steps) })
+            let steps = call.await.map_err(thrown)?;
+            Ok(NativeSteps { stopper: steps.stopper(), steps: tokio::sync::Mutex::new(steps) })
         })
     }
 
     #[napi]
-    pub async fn compress(&self, policy: Option<String>) -> napi::Result<String> {
-        let session = self.session()?;
+    pub fn compress<'env>(&self, env: &'env Env, policy: Option<String>) -> napi::Result<PromiseRaw<'env, String>> {
         let policy = policy.map(|text| headwise_engine::PolicySpec::from_json(&text)).transpose().map_err(thrown)?;
-        json(&session.compress(policy).await.map_err(thrown)?)
+        let call = self.session()?.compress(policy);
+        env.spawn_future(async move { json(&call.await.map_err(thrown)?) })
     }
 
     #[napi]
-    pub async fn fork(&self) -> napi::Result<NativeSession> {
-        self.session()?.fork().await.map(NativeSession::new).map_err(thrown)
+    pub fn fork<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, NativeSession>> {
+        let call = self.session()?.fork();
+        env.spawn_future(async move { call.await.map(NativeSession::new).map_err(thrown) })
     }
 
     #[napi]
@@ -206,6 +206,7 @@ impl NativeSession {
 #[napi]
 pub struct NativeSteps {
     steps: tokio::sync::Mutex<Steps>,
+    stopper: Stopper,
 }
 
 #[napi]
@@ -215,6 +216,12 @@ impl NativeSteps {
     pub async fn next(&self) -> napi::Result<Option<String>> {
         let step = self.steps.lock().await.next().await.map_err(thrown)?;
         step.map(|step| json(&step)).transpose()
+    }
+
+    /// Ends the generation where its consumer is: behind this many pieces.
+    #[napi]
+    pub async fn stop(&self, delivered: u32) {
+        self.stopper.stop(delivered as usize).await;
     }
 }
 

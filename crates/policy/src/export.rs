@@ -64,7 +64,16 @@ impl Declarations {
 
     /// The declarations.
     pub fn text(self) -> String {
-        self.types.into_values().collect::<Vec<_>>().join("\n")
+        let text = self.types.into_values().collect::<Vec<_>>().join("\n");
+        text.lines().map(|line| or_undefined(line) + "\n").collect()
+    }
+}
+
+/// An optional field may also be given as `undefined`, which JSON leaves out: `seed?: number | undefined,`.
+fn or_undefined(line: &str) -> String {
+    match (line.contains("?: "), line.rfind(',')) {
+        (true, Some(end)) => format!("{} | undefined{}", &line[..end], &line[end..]),
+        _ => line.to_owned(),
     }
 }
 
