@@ -10,6 +10,8 @@ use headwise_core::Codec;
 use headwise_model::{Model, NoTap, Span, Wanted, Workspace};
 use safetensors::{Dtype, SafeTensors};
 
+use crate::files;
+
 /// Logits may differ by this much, plus this much of the expected value.
 pub const TOLERANCE: f32 = 2e-3;
 /// Every how many positions `logits_every_8` has a row.
@@ -37,7 +39,7 @@ impl Expected {
     /// Says what is missing or has another type.
     pub fn read(folder: &Path) -> Result<Self, String> {
         let path = folder.join("expected.safetensors");
-        let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let bytes = files::read(&path)?;
         let file = SafeTensors::deserialize(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
         let tensor = |name: &str, dtype: Dtype| match file.tensor(name) {
             Ok(tensor) if tensor.dtype() == dtype => Ok(tensor.data().to_vec()),
@@ -82,6 +84,7 @@ pub struct Match {
 /// # Errors
 /// The first difference, or why the folder could not be read, in words.
 pub fn check(folder: &Path) -> Result<Match, String> {
+    only_regular_files(folder)?;
     let expected = Expected::read(folder)?;
     let mut model = Model::load(folder, &mut |_| {}).map_err(|error| error.to_string())?;
     match (check_model(&model, &expected), half_precision(folder)) {
@@ -97,10 +100,21 @@ pub fn check(folder: &Path) -> Result<Match, String> {
     }
 }
 
+/// Fails when a json or safetensors file of the folder is none that can be read to its end.
+fn only_regular_files(folder: &Path) -> Result<(), String> {
+    let describe = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in std::fs::read_dir(folder).map_err(describe)? {
+        let path = entry.map_err(describe)?.path();
+        if path.extension().is_some_and(|extension| extension == "json" || extension == "safetensors") {
+            files::regular(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// The type of the oracle's weights, when it is one that rounds.
 fn half_precision(folder: &Path) -> Option<Codec> {
-    let text = std::fs::read_to_string(folder.join("expected.json")).ok()?;
-    let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let json: serde_json::Value = serde_json::from_slice(&files::read(&folder.join("expected.json")).ok()?).ok()?;
     match json["weights_dtype"].as_str()? {
         "bfloat16" => Some(Codec::Bf16),
         "float16" => Some(Codec::F16),
@@ -114,6 +128,11 @@ fn half_precision(folder: &Path) -> Option<Codec> {
 /// # Errors
 /// The first difference, in words.
 pub fn check_model(model: &Model, expected: &Expected) -> Result<f32, String> {
+    for (name, tokens) in [("input_ids", &expected.input_ids), ("greedy", &expected.greedy)] {
+        if tokens.is_empty() {
+            return Err(format!("{name} is empty"));
+        }
+    }
     let whole = expected.input_ids.len();
     let mut worst = 0f32;
     for chunk in CHUNKS.into_iter().filter(|&chunk| chunk < whole).chain([whole]) {

@@ -7,6 +7,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::files;
+
 /// Why a case did not pass.
 #[derive(Debug, PartialEq)]
 pub enum Miss {
@@ -46,6 +48,9 @@ struct Header {
     params: Map<String, Value>,
     #[serde(default)]
     budgets: Vec<Map<String, Value>>,
+    /// `dtype` and `shape` of every tensor, by name.
+    #[serde(default)]
+    tensors: Map<String, Value>,
 }
 
 /// Numbers of a tensor, row-major.
@@ -85,10 +90,24 @@ impl Case {
         header(path).map(|header| header.kind)
     }
 
-    /// Reads the json at `path` and the tensors beside it.
+    /// Reads the json at `path` and the tensors beside it. Every tensor that the json names must be there as it is described:
+    /// an expected value that is missing would not be compared.
     pub fn load(path: &Path) -> Outcome<Self> {
-        let Header { kind, source, params, budgets } = header(path)?;
+        let Header { kind, source, params, budgets, tensors: described } = header(path)?;
         let tensors = read_tensors(&path.with_extension("safetensors"))?;
+        for (name, described) in &described {
+            let Some(Tensor { shape, data }) = tensors.get(name) else {
+                return fail(format!("tensor {name} is missing"));
+            };
+            let dtype = match data {
+                Data::F32(_) => "F32",
+                Data::I64(_) => "I64",
+            };
+            let (wanted, sizes) = (&described["dtype"], &described["shape"]);
+            if *wanted != dtype || *sizes != Value::from(shape.clone()) {
+                return fail(format!("tensor {name} is {dtype} {shape:?}, described as {wanted} {sizes}"));
+            }
+        }
         Ok(Self { kind, source, params, budgets, tensors })
     }
 
@@ -140,6 +159,11 @@ impl Case {
             None => fail(format!("params.{name} is not a boolean")),
         }
     }
+
+    /// What `read` makes of a parameter if the case has it; one of the wrong type is a failure.
+    pub fn optional<'a, T>(&'a self, name: &str, read: fn(&'a Self, &str) -> Outcome<T>) -> Outcome<Option<T>> {
+        self.params.contains_key(name).then(|| read(self, name)).transpose()
+    }
 }
 
 /// A count in a json object, below 2^20.
@@ -159,13 +183,12 @@ pub fn number(object: &Map<String, Value>, name: &str) -> Outcome<f64> {
 }
 
 fn header(path: &Path) -> Outcome<Header> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| Miss::Failed(format!("{}: {error}", path.display())))
+    serde_json::from_slice(&files::read(path)?).map_err(|error| Miss::Failed(format!("{}: {error}", path.display())))
 }
 
 /// All tensors of a safetensors file; anything but F32 and I64 is a failure.
 pub fn read_tensors(path: &Path) -> Outcome<BTreeMap<String, Tensor>> {
-    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = files::read(path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {

@@ -8,9 +8,10 @@ use headwise_core::{Codec, Selection};
 use headwise_model::{LayerStep, LayerTap, Model, Span, Wanted, Workspace};
 use headwise_policy::{LayerInput, Policy};
 
-use super::case::{Case, Miss, Outcome, fail, number};
+use super::case::{Case, Outcome, fail, number};
 use super::compare;
 use super::policies::{kvpress_policy, tag};
+use crate::files;
 
 /// Tokens in one forward pass of the prefill, so that the query window crosses chunk borders.
 const CHUNK: usize = 48;
@@ -27,12 +28,19 @@ pub fn run(case: &Case, path: &Path) -> Outcome {
         .map(|budget| Ok((tag(budget)?, kvpress_policy(case, policy, number(budget, "compression_ratio")?)?)));
     let policies = policies.collect::<Outcome<Vec<_>>>()?;
     if policies.is_empty() && policy != "full" {
-        return Err(Miss::Unsupported(format!("policy {policy} without budgets")));
+        return fail("no budgets");
+    }
+    if policy == "full" {
+        case.integers("tokens_full")?;
+        case.floats("logits_full")?;
     }
     let model = load(case, path)?;
     let (_, prompt) = case.integers("prompt")?;
     let prompt = prompt.iter().map(|&id| u32::try_from(id).map_err(|_| format!("token {id} in the prompt")));
     let prompt = prompt.collect::<Result<Vec<u32>, String>>()?;
+    if let Some(length) = case.optional("T", Case::count)?.filter(|&length| length != prompt.len()) {
+        return fail(format!("T is {length}, but the prompt has {} tokens", prompt.len()));
+    }
     let steps = case.count("steps")?;
 
     let mut full = Sequence::prefill(&model, &prompt, &policies)?;
@@ -55,6 +63,7 @@ fn load(case: &Case, path: &Path) -> Outcome<Model> {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let folder = Scratch(std::env::temp_dir().join(format!("headwise-golden-{}-{number}", std::process::id())));
     let copy = |from: PathBuf, to: &str| {
+        files::regular(&from)?;
         std::fs::copy(&from, folder.0.join(to)).map_err(|error| format!("{}: {error}", from.display()))
     };
     std::fs::create_dir_all(&folder.0).map_err(|error| format!("{}: {error}", folder.0.display()))?;

@@ -28,6 +28,7 @@ impl Layer {
         let (query_heads, kv_heads) = (case.count("Hq")?, case.count("Hkv")?);
         let (seen, head_dim) = (case.count("T")?, case.count("D")?);
         if kv_heads == 0
+            || query_heads == 0
             || head_dim == 0
             || !query_heads.is_multiple_of(kv_heads)
             || kv_heads * seen * head_dim > 1 << 26
@@ -49,10 +50,11 @@ impl Layer {
         if rows > seen {
             return fail(format!("{rows} window rows for {seen} tokens"));
         }
-        let copies = if case.params.get("gqa_support") == Some(&false.into()) { query_heads / kv_heads } else { 1 };
+        let grouped = case.optional("gqa_support", Case::flag)?.unwrap_or(true);
+        let copies = if grouped { 1 } else { query_heads / kv_heads };
         let heads = (0..kv_heads * copies).map(|head| &keys[head / copies * seen * head_dim..][..seen * head_dim]);
         let layout = BlockLayout { codec: Codec::F32, head_dim, slots: SLOTS };
-        let layers = if case.params.contains_key("num_layers") { case.count("num_layers")? } else { 1 };
+        let layers = case.optional("num_layers", Case::count)?.unwrap_or(1);
         Ok(Self {
             layout,
             blocks: heads.map(|keys| blocks_of(keys, layout)).collect(),
@@ -60,7 +62,7 @@ impl Layer {
             queries: rows_first(queries, query_heads, rows, head_dim),
             query_positions: ((seen - rows) as u32..seen as u32).collect(),
             shape: KvShape { layers, kv_heads: kv_heads * copies, group: query_heads / kv_heads / copies, head_dim },
-            layer: if case.params.contains_key("layer_idx") { case.count("layer_idx")? } else { 0 },
+            layer: case.optional("layer_idx", Case::count)?.unwrap_or(0),
         })
     }
 

@@ -33,6 +33,8 @@ pub struct Report {
     pub kinds: BTreeMap<String, Tally>,
     /// `case: reason` of every failure.
     pub failures: Vec<String>,
+    /// Models that match only with rotary frequencies rounded as their generator rounded them, see [`crate::models::Match`].
+    pub rounded: Vec<String>,
 }
 
 impl Report {
@@ -59,7 +61,7 @@ impl Report {
     }
 }
 
-/// Failures, one line a kind, and the total.
+/// Failures, one line a kind, which models match only with rounded frequencies, and the total.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         for failure in &self.failures {
@@ -68,6 +70,10 @@ impl fmt::Display for Report {
         for (kind, Tally { passed, failed, skipped }) in &self.kinds {
             let skipped = if *skipped > 0 { format!(", {skipped} not supported yet") } else { String::new() };
             writeln!(f, "{kind:<22} {passed} passed, {failed} failed{skipped}")?;
+        }
+        if !self.rounded.is_empty() {
+            let how = "with rotary frequencies rounded to the weights' precision, as the generator rounded them";
+            writeln!(f, "models: {} match only {how}", self.rounded.join(", "))?;
         }
         let Tally { passed, failed, skipped } = self.total();
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
@@ -94,8 +100,11 @@ pub fn run_models(folder: &Path, report: &mut Report) {
                 .iter()
                 .filter(|path| path.join("config.json").exists() || path.join("expected.safetensors").exists())
             {
-                let outcome = guarded(|| crate::models::check(path).map(|_| ()).map_err(Miss::Failed));
-                report.add("models", &path.display().to_string(), outcome);
+                let outcome = guarded(|| crate::models::check(path).map_err(Miss::Failed));
+                if outcome.as_ref().is_ok_and(|found| found.rounded_frequencies) {
+                    report.rounded.push(path.file_name().unwrap_or_default().to_string_lossy().into());
+                }
+                report.add("models", &path.display().to_string(), outcome.map(|_| ()));
             }
             if report.total() == before {
                 report.add("models", &folder.display().to_string(), case::fail("no model"));
@@ -120,7 +129,7 @@ fn run_case(path: &Path, report: &mut Report) {
 }
 
 /// A panic is a failure of its case, not of the run.
-fn guarded(run: impl FnOnce() -> Outcome) -> Outcome {
+fn guarded<T>(run: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let reason = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         case::fail(format!("panicked: {}", reason.unwrap_or("without a reason")))

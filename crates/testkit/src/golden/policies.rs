@@ -57,16 +57,20 @@ pub fn kvpress_policy(case: &Case, kind: &str, ratio: f64) -> Outcome<Policy> {
 
 fn kvpress(case: &Case) -> Outcome {
     let layer = Layer::of(case)?;
-    for (index, budget) in case.budgets.iter().enumerate() {
+    let budgets = budgets(case)?;
+    let of_layers = match case.has("layer_budget") {
+        true => Some(rows(case, "layer_budget", case.count("num_layers")?)?),
+        false => None,
+    };
+    if of_layers.as_ref().is_some_and(|rows| rows.len() != budgets.len()) {
+        return fail("layer_budget does not have one row for every budget");
+    }
+    for (index, budget) in budgets.iter().enumerate() {
         let policy = kvpress_policy(case, &case.kind, number(budget, "compression_ratio")?)?;
         check(case, &layer, &policy, tag(budget)?)?;
-        if case.has("layer_budget") {
-            let (shape, expected) = case.integers("layer_budget")?;
-            let layers = shape.get(1).copied().unwrap_or(0);
-            let Some(expected) = expected.get(index * layers..(index + 1) * layers) else {
-                return fail("layer_budget has no row for every budget");
-            };
-            let got = Compat::Kvpress.lengths(&policy, case.count("T")?, layers)?;
+        if let Some(rows) = &of_layers {
+            let expected = rows[index];
+            let got = Compat::Kvpress.lengths(&policy, case.count("T")?, expected.len())?;
             compare::integers("layer_budget", got, expected)?;
         }
     }
@@ -75,9 +79,15 @@ fn kvpress(case: &Case) -> Outcome {
 
 fn repository(case: &Case) -> Outcome {
     let layer = Layer::of(case)?;
-    let factory = case.source.contains("KVCache-Factory") || case.params.get("variant") == Some(&"kf".into());
+    let factory = match case.optional("variant", Case::word)? {
+        Some("kf") => true,
+        Some("ada") | None => case.source.contains("KVCache-Factory"),
+        Some(other) => return Err(Miss::Unsupported(format!("variant {other}"))),
+    };
+    // StreamingLLM of the AdaKV repository has a window of its own: whatever the case says is only read, not used.
+    case.optional("window", Case::count)?;
     let compat = if factory { "kvcacheFactory" } else { "adakv" };
-    for budget in &case.budgets {
+    for budget in budgets(case)? {
         let capacity = match budget.contains_key("max_capacity_prompt") {
             true => count(budget, "max_capacity_prompt")?,
             false => count(budget, "base_capacity_incl_window")?,
@@ -117,10 +127,7 @@ fn check(case: &Case, layer: &Layer, policy: &Policy, tag: &str) -> Outcome {
 
 /// snapKV with the options that the parameters name; what they do not name is kvpress's.
 fn snap_kv(case: &Case) -> Outcome<Value> {
-    let word = |name: &str, default: &'static str| match case.params.contains_key(name) {
-        true => case.word(name),
-        false => Ok(default),
-    };
+    let word = |name, default| Ok::<_, Miss>(case.optional(name, Case::word)?.unwrap_or(default));
     let pool = match word("pooling", "avg")? {
         "avg" | "avgpool" | "average" => "average",
         "max" | "maxpool" => "max",
@@ -138,7 +145,7 @@ fn snap_kv(case: &Case) -> Outcome<Value> {
 
 /// adaKV with the AdaKV repository's options.
 fn ada_kv(case: &Case, base: Value) -> Outcome<Value> {
-    let normalize = if case.params.contains_key("normalize") { case.flag("normalize")? } else { false };
+    let normalize = case.optional("normalize", Case::flag)?.unwrap_or(false);
     Ok(json!({ "kind": "adaKV", "base": base, "floor": case.number("floor_alpha")?, "normalize": normalize }))
 }
 
@@ -171,19 +178,27 @@ fn n_kept(case: &Case) -> Outcome {
 fn pyramid_budgets(case: &Case) -> Outcome {
     let sources = [("kvpress", Compat::Kvpress), ("adakv", Compat::Adakv), ("kvcf", Compat::KvcacheFactory)];
     let mut any = false;
-    for (name, compat) in sources.into_iter().filter(|(name, _)| case.has(&format!("{name}_params"))) {
+    for (name, compat) in sources {
+        let (params, budget) = (format!("{name}_params"), format!("{name}_budget"));
+        if !case.has(&params) && !case.has(&budget) {
+            continue;
+        }
         any = true;
-        let (_, expected) = case.integers(&format!("{name}_budget"))?;
-        let params = rows(case, &format!("{name}_params"), 5)?;
-        let width = expected.len() / params.len().max(1);
-        for (row, expected) in params.iter().zip(expected.chunks(width.max(1))) {
+        let (params, expected) = (rows(case, &params, 5)?, table(case, &budget)?);
+        if params.len() != expected.len() {
+            return fail(format!("{name}_params and {budget} differ in length"));
+        }
+        for (row, expected) in params.iter().zip(expected) {
             let (layers, seen) = (size(row[0])?, size(row[1])?);
-            let budget = match compat {
+            if !(1..=expected.len()).contains(&layers) {
+                return fail(format!("{budget} has {} columns for {layers} layers", expected.len()));
+            }
+            let target = match compat {
                 Compat::Kvpress => json!({ "ratio": row[4] as f64 / 1000.0 }),
                 _ => json!({ "tokensPerHead": row[4] }),
             };
             let policy = resolve(json!({
-                "kind": "pyramidKV", "window": row[2], "beta": row[3], "budget": budget, "compat": compat,
+                "kind": "pyramidKV", "window": row[2], "beta": row[3], "budget": target, "compat": compat,
             }))?;
             let padding = expected.iter().rev().take_while(|&&length| length == -1).count();
             let what = format!("{name} budget of [L, T, window, beta, budget] = {row:?}");
@@ -193,12 +208,26 @@ fn pyramid_budgets(case: &Case) -> Outcome {
     if any { Ok(()) } else { fail("no parameters of any known source") }
 }
 
+/// The rows of an integer tensor `[N, W]`, neither of them 0: no rows would be no comparison.
+fn table<'a>(case: &'a Case, name: &str) -> Outcome<Vec<&'a [i64]>> {
+    match case.integers(name)? {
+        (&[_, columns], data) if !data.is_empty() => Ok(data.chunks_exact(columns).collect()),
+        (shape, _) => fail(format!("{name} has shape {shape:?}, expected rows and columns")),
+    }
+}
+
 /// The rows of an integer tensor `[N, width]`.
 fn rows<'a>(case: &'a Case, name: &str, width: usize) -> Outcome<Vec<&'a [i64]>> {
-    match case.integers(name)? {
-        (&[_, columns], data) if columns == width => Ok(data.chunks_exact(width).collect()),
-        (shape, _) => fail(format!("{name} has shape {shape:?}, expected [N, {width}]")),
+    let rows = table(case, name)?;
+    match rows[0].len() == width {
+        true => Ok(rows),
+        false => fail(format!("{name} has {} columns, expected {width}", rows[0].len())),
     }
+}
+
+/// The budgets of a case; none would be no comparison.
+fn budgets(case: &Case) -> Outcome<&[Map<String, Value>]> {
+    if case.budgets.is_empty() { fail("no budgets") } else { Ok(&case.budgets) }
 }
 
 fn size(value: i64) -> Outcome<usize> {
