@@ -69,7 +69,7 @@ export interface DemoResult {
   heatMaps: HeatMap[]
 }
 
-/** Needles of each kind in one document. */
+/** Needles in one document, all of one kind. */
 const NEEDLES_PER_DOCUMENT = 2
 
 const MAX_TOKENS: Record<Needle, number> = { phrase: 12, serial: 20 }
@@ -123,8 +123,8 @@ export async function runDemo(model: Model, options: DemoOptions): Promise<DemoR
   let promptTokens = 0
   let documents = 0
   let done = 0
-  for (let left = questions; left > 0; left -= NEEDLES_PER_DOCUMENT) {
-    const kinds = needles.flatMap((needle) => Array<Needle>(Math.min(left, NEEDLES_PER_DOCUMENT)).fill(needle))
+  for (const [needle, inDocument] of needles.flatMap((needle) => share(questions, needle))) {
+    const kinds = Array<Needle>(inDocument).fill(needle)
     const count = (text: string) => model.tokenize(text).length
     const document: Document = makeDocument(seed + documents, tokens, kinds, count)
     onProgress?.(done, total, `reading document ${documents + 1}`)
@@ -168,6 +168,13 @@ export async function runDemo(model: Model, options: DemoOptions): Promise<DemoR
     combinations.map(({ name, keep }) => cell(name, keep, needle).row(name, keep, needle)),
   )
   return { model: model.path, promptTokens: Math.round(promptTokens / Math.max(documents, 1)), rows, answers, heatMaps }
+}
+
+/** How many questions of a kind each document holds. */
+function share(questions: number, needle: Needle): [Needle, number][] {
+  const documents = Math.ceil(questions / NEEDLES_PER_DOCUMENT)
+  const held = (i: number) => Math.min(NEEDLES_PER_DOCUMENT, questions - i * NEEDLES_PER_DOCUMENT)
+  return Array.from({ length: documents }, (_, i) => [needle, held(i)])
 }
 
 /** A budget that does not hold a policy's window is a row of the table, not the end of the demo. */
