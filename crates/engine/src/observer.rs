@@ -26,7 +26,7 @@ impl QueryWindow {
     /// An empty window of `window` queries for each layer of `shape`.
     pub fn new(shape: KvShape, window: usize) -> Self {
         let row = shape.query_heads() * shape.head_dim;
-        let ring = vec![Arc::new(Vec::new()); shape.layers];
+        let ring = (0..shape.layers).map(|_| Arc::default()).collect();
         Self { window, row, rows: 0, ring, staged: vec![Vec::new(); shape.layers], staged_rows: 0 }
     }
 

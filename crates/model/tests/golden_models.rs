@@ -1,8 +1,6 @@
 //! Nine small models whose outputs another implementation (transformers) computed, from safetensors and rewritten as GGUF.
 
 mod common;
-#[path = "../../testkit/src/models.rs"]
-mod models;
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -10,7 +8,7 @@ use std::path::Path;
 use common::{BF16, F16, F32, Writer, golden, scratch};
 use headwise_core::Codec;
 use headwise_model::Model;
-use models::{Expected, check, check_model};
+use headwise_testkit::models::{Expected, check, check_model};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
