@@ -11,9 +11,10 @@ use headwise_model::chat_template::Message as ChatMessage;
 use headwise_policy::{Policy, PolicySpec};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::command::{Command, GenerateCall, Prompt, Reply};
 use crate::options::{EngineOptions, GenerateOptions, PrefillOptions, SessionOptions};
 use crate::report::{CompressReport, KeptPositions, ModelInfo, PrefillReport, SessionStats, Step};
-use crate::scheduler::{Command, GenerateCall, Prompt, Reply, Scheduler};
+use crate::scheduler::Scheduler;
 use crate::session::CancelToken;
 
 /// Text or token ids.

@@ -1,6 +1,7 @@
 //! The engine: sessions, scheduling, sampling, stop rules and the compression driver. The only place where a policy and a
 //! model meet.
 
+mod command;
 mod engine;
 mod export;
 mod observer;

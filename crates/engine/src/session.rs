@@ -77,6 +77,7 @@ struct Undo {
     logits: Option<Vec<f32>>,
     unfed: Option<u32>,
     figures: Figures,
+    vocabulary: HashSet<u32>,
 }
 
 /// What follows once the prompt is in.
@@ -186,6 +187,7 @@ impl SessionState {
             logits: self.logits.clone(),
             unfed: self.unfed,
             figures: self.figures.clone(),
+            vocabulary: self.vocabulary.clone(),
         };
         self.last_draw = None;
         self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, cancel, then, undo });
@@ -207,6 +209,7 @@ impl SessionState {
         std::mem::swap(&mut self.window, &mut job.undo.window);
         (self.logits, self.unfed) = (job.undo.logits.take(), job.undo.unfed);
         self.figures = job.undo.figures.clone();
+        self.vocabulary = std::mem::take(&mut job.undo.vocabulary);
     }
 
     /// Takes back a draw of a call whose consumer saw only `delivered` pieces.

@@ -1,7 +1,6 @@
 //! The real model, when `HEADWISE_MODEL` names SmolLM2-135M-Instruct as GGUF.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use headwise_cache::{BlockPool, KvCache, block_layout};
 use headwise_core::Codec;
@@ -49,31 +48,4 @@ fn the_capital_of_france_is_paris() {
     let text = tokenizer.decode(&ids).unwrap();
     println!("The capital of France is{text}");
     assert!(text.starts_with(" Paris"), "{text}");
-}
-
-/// Not an assertion but a measurement: `cargo test --release -p headwise-model --test smollm2 -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_prefill_and_decode() {
-    let Some(path) = path() else { return };
-    let model = Model::load(&path, &mut |_| {}).unwrap();
-    for length in [128usize, 2048] {
-        let prompt: Vec<u32> = (0..length as u32).map(|i| 1000 + i * 7919 % 40_000).collect();
-        let (mut cache, mut space) = (cache(&model), Workspace::default());
-        let mut feed = |tokens: &[u32], logits: Wanted| {
-            let span = Span { tokens, cache: &mut cache, tap: &mut NoTap, logits };
-            let start = Instant::now();
-            model.forward(&mut [span], &mut space, None).unwrap();
-            start.elapsed().as_secs_f64()
-        };
-        let prefill: f64 = prompt.chunks(512).map(|chunk| feed(chunk, Wanted::Last)).sum();
-        let mut steps: Vec<f64> = (0..24).map(|i| feed(&[2000 + i], Wanted::Last)).collect();
-        steps.sort_by(f64::total_cmp);
-        println!(
-            "{length} tokens: prefill {:.0} tok/s, decode {:.2} ms (fastest {:.2})",
-            length as f64 / prefill,
-            1e3 * steps[steps.len() / 2],
-            1e3 * steps[0]
-        );
-    }
 }
