@@ -38,6 +38,18 @@ test('a prefill reports tokens, bytes and the compression of its policy', async 
   t.true(new Set(held).size > 1, 'Ada-KV gives heads different lengths')
 })
 
+test('without a policy, or told not to, a prefill compresses nothing', async (t) => {
+  await using full = await model.createSession()
+  t.is((await full.prefill(tokens(50))).compression, null)
+  await using asked = await model.createSession({ policy: policy.knorm({ budget: { keep: 0.5 } }) })
+  t.is((await asked.prefill(tokens(50), { compress: false })).compression, null)
+  await using later = await model.createSession({
+    policy: policy.knorm({ budget: { keep: 0.5 }, schedule: 'onDemand' }),
+  })
+  t.is((await later.prefill(tokens(50))).compression, null)
+  t.is((await later.compress()).after.slots, 25 * model.info.layers * model.info.kvHeads)
+})
+
 test('inspect shows ascending positions that match the lengths, window included', async (t) => {
   await using session = await model.createSession({ policy: policy.adaSnapKV({ budget: { keep: 0.3 }, window: 16 }) })
   await session.prefill(tokens(200))

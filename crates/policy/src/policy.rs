@@ -79,7 +79,7 @@ impl Policy {
 
     /// Whether a session compresses by itself after each prefill.
     pub fn compresses_after_prefill(&self) -> bool {
-        self.schedule == Schedule::AfterPrefill
+        self.schedule == Schedule::AfterPrefill && !self.keeps_all()
     }
 
     /// Scores of one layer, `[kv head][slot]`, higher = keep.
