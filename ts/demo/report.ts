@@ -16,7 +16,7 @@ h1 { font-size: 1.6rem; margin: 0 0 .25rem } h2 { font-size: 1.15rem; margin: 2.
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100% }
 .rows th, .rows td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap }
 .rows th:first-child, .rows td:first-child { text-align: left } th { font-weight: 600; color: var(--soft); font-size: .85rem }
-.bar { display: inline-block; width: 6rem; height: .6rem; margin-right: .5rem; background: var(--line); border-radius: .3rem; overflow: hidden } .bar i { display: block; height: 100%; background: hsl(var(--heat)) }
+.bar { display: inline-block; width: 6rem; height: .6rem; margin-right: .5rem; background: var(--line); border-radius: .3rem; overflow: hidden } .count { display: inline-block; min-width: 4.2rem } .bar i { display: block; height: 100%; background: hsl(var(--heat)) }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem } figure { margin: 0; padding: .8rem; background: var(--card); border-radius: .5rem }
 figcaption { font-size: .85rem; margin-bottom: .5rem } .map { display: grid; gap: 1px; grid-template-columns: 1.8rem repeat(var(--heads), 1fr); font-size: .6rem; color: var(--soft) }
 .map b { font-weight: 400; line-height: .8rem } .map i { height: .8rem; border-radius: 1px; background: hsl(var(--heat) / var(--share)) }
@@ -32,7 +32,7 @@ function resultRow(row: DemoRow): string {
     full ? 'all' : `${row.keep * 100} %`,
     row.error
       ? 'budget below window'
-      : `<span class="bar"><i style="width:${share * 100}%"></i></span>${row.correct} of ${row.total}`,
+      : `<span class="bar"><i style="width:${share * 100}%"></i></span><span class="count">${row.correct} of ${row.total}</span>`,
     bytes(row.kvBytesBefore),
     full ? '' : bytes(row.kvBytesAfter),
     full ? '' : `${row.compressMs.toFixed(1)} ms`,
