@@ -368,15 +368,16 @@ impl Scheduler {
             state.job = Some(job);
             return;
         }
+        let undo = job.undo.take();
         let mut compression = None;
         if std::mem::take(&mut job.compress) {
             let policy = state.policy.clone();
             match guarded(|| state.compress(&policy)) {
                 Ok(report) => compression = Some(report),
                 Err(error) => {
-                    if matches!(job.then, Then::Decode(_)) {
-                        // A generation that fails before its first token leaves no trace; a prefill's tokens stay.
-                        state.restore(&mut job);
+                    // A generation that fails before its first token leaves no trace; a prefill's tokens stay.
+                    if let (Then::Decode(_), Some(undo)) = (&job.then, undo) {
+                        state.restore(*undo);
                     }
                     if matches!(error, Error::Internal { .. }) {
                         self.sessions.remove(&id);

@@ -67,11 +67,14 @@ pub(crate) struct Job {
     pub compress: bool,
     pub cancel: CancelToken,
     pub then: Then,
-    /// What to go back to when the prompt does not get in whole.
-    undo: Undo,
+    /// The first prompt token was drawn by an earlier call and had yet to be fed.
+    carried: bool,
+    /// What to go back to when the prompt does not get in whole; gone once it is in.
+    pub undo: Option<Box<Undo>>,
 }
 
-struct Undo {
+/// A session before a call.
+pub(crate) struct Undo {
     position: u32,
     window: QueryWindow,
     logits: Option<Vec<f32>>,
@@ -114,7 +117,7 @@ impl Job {
 
     /// Prompt tokens of this call, without one that was drawn by an earlier call and had yet to be fed.
     pub fn tokens(&self) -> usize {
-        self.prompt.len() - usize::from(self.undo.unfed.is_some())
+        self.prompt.len() - usize::from(self.carried)
     }
 
     /// Nobody waits for it any more.
@@ -181,35 +184,36 @@ impl SessionState {
 
     /// Starts a call.
     pub fn start(&mut self, prompt: Vec<u32>, compress: bool, cancel: CancelToken, then: Then) {
-        let undo = Undo {
-            position: self.cache.next_position(),
-            window: self.window.clone(),
-            logits: self.logits.clone(),
-            unfed: self.unfed,
-            figures: self.figures.clone(),
-            vocabulary: self.vocabulary.clone(),
-        };
+        let undo = (!prompt.is_empty()).then(|| {
+            Box::new(Undo {
+                position: self.cache.next_position(),
+                window: self.window.clone(),
+                logits: self.logits.clone(),
+                unfed: self.unfed,
+                figures: self.figures.clone(),
+                vocabulary: self.vocabulary.clone(),
+            })
+        });
         self.last_draw = None;
-        self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, cancel, then, undo });
+        self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, cancel, then, carried: self.unfed.is_some(), undo });
     }
 
     /// Takes the running call away; if its prompt was not in whole, the session is as before the call.
     pub fn undo(&mut self) -> Option<Job> {
         self.window.discard();
         let mut job = self.job.take()?;
-        if job.in_prompt() {
-            self.restore(&mut job);
+        if let Some(undo) = job.undo.take() {
+            self.restore(*undo);
         }
         Some(job)
     }
 
-    /// Back to before the call, whose tokens must still be in the cache as they came.
-    pub fn restore(&mut self, job: &mut Job) {
-        self.cache.truncate(job.undo.position);
-        std::mem::swap(&mut self.window, &mut job.undo.window);
-        (self.logits, self.unfed) = (job.undo.logits.take(), job.undo.unfed);
-        self.figures = job.undo.figures.clone();
-        self.vocabulary = std::mem::take(&mut job.undo.vocabulary);
+    /// Back to before a call, whose tokens must still be in the cache as they came.
+    pub fn restore(&mut self, undo: Undo) {
+        let Undo { position, window, logits, unfed, figures, vocabulary } = undo;
+        self.cache.truncate(position);
+        (self.window, self.logits, self.unfed) = (window, logits, unfed);
+        (self.figures, self.vocabulary) = (figures, vocabulary);
     }
 
     /// Takes back a draw of a call whose consumer saw only `delivered` pieces.
