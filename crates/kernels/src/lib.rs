@@ -9,6 +9,7 @@ pub mod matmul;
 pub mod pool1d;
 mod rows;
 pub mod simd;
+mod simd_cells;
 pub mod simd_vector;
 pub mod topk;
 pub mod topk_across_heads;

@@ -50,6 +50,15 @@ pub trait Vector: Copy {
     /// The sums over the lanes of four vectors.
     fn sum4(vectors: [Self; 4]) -> [f32; 4];
 
+    /// Writes the sums over the lanes of up to four quads of vectors: `out[4 q + s]` of `quads[q][s]`. What it writes beyond them (to the
+    /// end of its last vector) is arbitrary; `out` has room for that.
+    #[inline(always)]
+    fn sum_quads<const Q: usize>(quads: [[Self; 4]; Q], out: &mut [f32]) {
+        for (q, quad) in quads.into_iter().enumerate() {
+            out[4 * q..][..4].copy_from_slice(&Self::sum4(quad));
+        }
+    }
+
     /// Sum over the lanes.
     #[inline(always)]
     fn sum(self) -> f32 {
@@ -329,8 +338,43 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn sum_quads<const Q: usize>(quads: [[Self; 4]; Q], out: &mut [f32]) {
+            let zero = Self::splat(0.0);
+            let first = quarters(quads[0]);
+            let second = if Q > 1 { quarters(quads[1 % Q]) } else { zero };
+            let third = if Q > 2 { quarters(quads[2 % Q]) } else { zero };
+            let fourth = if Q > 3 { quarters(quads[3 % Q]) } else { zero };
+            join_quarters([first, second, third, fourth]).store(out);
+        }
+
+        #[inline(always)]
         fn sum4([a, b, c, d]: [Self; 4]) -> [f32; 4] {
             F32x8::sum4([halves(a), halves(b), halves(c), halves(d)])
+        }
+    }
+
+    /// In each quarter of the lanes, the sums over that quarter of four vectors.
+    #[inline(always)]
+    fn quarters([a, b, c, d]: [F32x16; 4]) -> F32x16 {
+        // SAFETY: as for every method of `F32x16`.
+        unsafe {
+            let ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a.0, b.0), _mm512_unpackhi_ps(a.0, b.0)));
+            let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c.0, d.0), _mm512_unpackhi_ps(c.0, d.0)));
+            F32x16(_mm512_add_ps(
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+            ))
+        }
+    }
+
+    /// The sums of the quarters of each vector, one after another.
+    #[inline(always)]
+    fn join_quarters([a, b, c, d]: [F32x16; 4]) -> F32x16 {
+        // SAFETY: as for every method of `F32x16`.
+        unsafe {
+            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a.0, b.0), _mm512_shuffle_f32x4::<0xee>(a.0, b.0));
+            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c.0, d.0), _mm512_shuffle_f32x4::<0xee>(c.0, d.0));
+            F32x16(_mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd)))
         }
     }
 

@@ -1,64 +1,185 @@
-//! Few queries: every stored number is converted in registers and read once for the whole query group.
+//! Few queries: the blocks of a head are read once, in order, a tile of slots at a time, and every stored number is converted in
+//! registers for the whole query group.
 
-use super::{Dims, Partial, Query};
-use crate::Block;
-use crate::dispatch;
-use crate::rows::{PaddedRows, add_weighted, dots, exp_in_place, prefetch_start};
+use super::partial::Sums;
+use super::simd_decode::add_weighted;
+use super::{Dims, Query};
+use crate::format::{Format, with_format};
+use crate::simd_cells::{CELL, QUAD, QUERIES, quad_dots, softmax};
 use crate::simd_vector::{Vector, VectorOf};
+use crate::{Block, HeadView, dispatch};
 use std::ops::Range;
 
+/// Slots of one step of the online softmax, to be rounded to whole blocks: enough to hide its latency, few enough for the first-level
+/// cache.
+const TILE: usize = 64;
+
 dispatch! {
-    /// Attention of all rows of KV head `head` over its blocks `blocks`, `[rows][group]`.
-    pub(super) fn decode_part<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, blocks: Range<usize>) -> Partial = body::<VectorOf<Target>, B>;
+    /// Attention of all rows of KV head `head` over its blocks `blocks`, `[rows][group]`. `scratch` grows when it must.
+    pub(super) fn decode_part<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, blocks: Range<usize>, scratch: &mut Vec<f32>, out: Sums<'_>) = body::<VectorOf<Target>, B>;
+}
+
+/// Up to [`QUERIES`] stacked queries (row, head of the group) and their running softmax.
+struct Chunk<'a> {
+    /// Scaled, padded with zeros. `[queries][stride]`
+    q: &'a mut [f32],
+    /// `[queries][stride]`
+    sums: &'a mut [f32],
+    /// The cells of a tile.
+    cells: &'a mut [f32],
+    max: &'a mut [f32; CELL],
+    denominator: &'a mut [f32; CELL],
 }
 
 #[inline(always)]
-fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, blocks: Range<usize>) -> Partial {
+fn body<V: Vector, B: Block>(
+    query: &Query<'_, B>,
+    dims: Dims,
+    head: usize,
+    blocks: Range<usize>,
+    scratch: &mut Vec<f32>,
+    out: Sums<'_>,
+) {
+    with_format!(query.heads[head].layout.codec, F => part::<V, F, B>(query, dims, head, blocks, scratch, out));
+}
+
+#[inline(always)]
+fn part<V: Vector, F: Format, B: Block>(
+    query: &Query<'_, B>,
+    dims: Dims,
+    head: usize,
+    blocks: Range<usize>,
+    scratch: &mut Vec<f32>,
+    out: Sums<'_>,
+) {
     let Dims { query_heads, group, head_dim } = dims;
     let view = query.heads[head];
-    let codec = view.layout.codec;
     let count = query.rows * group;
-    let mut q = PaddedRows::zeros(count, head_dim);
-    for i in 0..count {
-        let at = (i / group * query_heads + head * group + i % group) * head_dim;
-        for (to, from) in q.row_mut(i).iter_mut().zip(&query.q[at..][..head_dim]) {
-            *to = from * query.scale;
-        }
+    let stride = head_dim.next_multiple_of(16);
+    let tile_blocks = (TILE / view.layout.slots).max(1);
+    let tile_cells = tile_blocks * view.layout.slots.div_ceil(QUAD) * CELL;
+    let chunk_len = 2 * QUERIES * stride + tile_cells + 2 * CELL;
+    let chunks = count.div_ceil(QUERIES);
+    if scratch.len() < chunks * chunk_len {
+        scratch.resize(chunks * chunk_len, 0.0);
     }
-    let first = blocks.start * view.layout.slots;
-    let end = (blocks.end * view.layout.slots).min(view.len);
-    let stride = (end - first).next_multiple_of(16);
-    let mut weights = vec![f32::NEG_INFINITY; count * stride];
-    for block in blocks.clone() {
-        if block + 1 < blocks.end {
-            prefetch_start(view.keys(block + 1));
-        }
-        let at = block * view.layout.slots - first;
-        dots::<V>(&q.data, q.stride, view.keys(block), codec, head_dim, &mut weights[at..], stride);
-    }
-    let mut partial = Partial::empty(count, head_dim);
-    for (i, weights) in weights.chunks_exact_mut(stride).enumerate() {
-        if let Some(bias) = query.bias {
-            for (x, bias) in weights.iter_mut().zip(&bias[head][first..end]) {
-                *x += bias;
+    let scratch = &mut scratch[..chunks * chunk_len];
+
+    for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
+        let chunk = Chunk::split(data, stride, tile_cells);
+        chunk.q.fill(0.0);
+        chunk.sums.fill(0.0);
+        chunk.max.fill(f32::NEG_INFINITY);
+        chunk.denominator.fill(0.0);
+        for i in c * QUERIES..count.min((c + 1) * QUERIES) {
+            let at = (i / group * query_heads + head * group + i % group) * head_dim;
+            let to = &mut chunk.q[i % QUERIES * stride..][..head_dim];
+            for (to, from) in to.iter_mut().zip(&query.q[at..][..head_dim]) {
+                *to = from * query.scale;
             }
         }
-        let visible = (view.len - query.rows + i / group + 1).saturating_sub(first);
-        if let Some(later) = weights.get_mut(visible..) {
-            later.fill(f32::NEG_INFINITY);
+    }
+    for start in blocks.clone().step_by(tile_blocks) {
+        let tile = Tile { view, head, blocks: start..(start + tile_blocks).min(blocks.end), end: blocks.end };
+        for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
+            let queries = c * QUERIES..count.min((c + 1) * QUERIES);
+            let chunk = Chunk::split(data, stride, tile_cells);
+            match queries.len() {
+                1 => tile.attend::<V, F, 1>(query, group, queries, chunk),
+                2 => tile.attend::<V, F, 2>(query, group, queries, chunk),
+                3 => tile.attend::<V, F, 3>(query, group, queries, chunk),
+                _ => tile.attend::<V, F, 4>(query, group, queries, chunk),
+            }
         }
-        (partial.max[i], partial.denominator[i]) = exp_in_place::<V>(weights);
     }
-    let mut sums = PaddedRows::zeros(count, head_dim);
-    for block in blocks.clone() {
-        if block + 1 < blocks.end {
-            prefetch_start(view.values(block + 1));
+    for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
+        let chunk = Chunk::split(data, stride, tile_cells);
+        for (i, at) in (c * QUERIES..count.min((c + 1) * QUERIES)).enumerate() {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|s| chunk.denominator[i * QUAD + s]);
+            out.max[at] = chunk.max[i * QUAD];
+            out.denominator[at] = (a + b) + (c + d);
+            out.numerator[at * head_dim..][..head_dim].copy_from_slice(&chunk.sums[i * stride..][..head_dim]);
         }
-        let at = block * view.layout.slots - first;
-        add_weighted::<V>(&weights[at..], stride, view.values(block), codec, head_dim, &mut sums.data, sums.stride);
     }
-    for (to, from) in partial.numerator.chunks_exact_mut(head_dim).zip(sums.data.chunks_exact(sums.stride)) {
-        to.copy_from_slice(&from[..head_dim]);
+}
+
+/// Consecutive blocks of a head.
+struct Tile<'a, B> {
+    view: HeadView<'a, B>,
+    head: usize,
+    blocks: Range<usize>,
+    /// Where the part ends.
+    end: usize,
+}
+
+impl<'a, B: Block> Tile<'a, B> {
+    /// One step of the online softmax for the `Q` queries of a chunk, `queries` of all.
+    #[inline(always)]
+    fn attend<V: Vector, F: Format, const Q: usize>(
+        &self,
+        query: &Query<'_, B>,
+        group: usize,
+        queries: Range<usize>,
+        chunk: Chunk<'_>,
+    ) {
+        let layout = self.view.layout;
+        let (dim, stride) = (layout.head_dim, chunk.q.len() / QUERIES);
+        let block_cells = layout.slots.div_ceil(QUAD) * CELL;
+        let cells = &mut chunk.cells[..self.blocks.len() * block_cells];
+        for (block, cells) in self.blocks.clone().zip(cells.chunks_exact_mut(block_cells)) {
+            let keys = self.view.keys(block);
+            quad_dots::<V, F, Q>(chunk.q, stride, keys, dim, self.ahead(block), cells);
+        }
+        self.adjust(query, group, queries, cells);
+        let mut factors = [0.0; CELL];
+        softmax::<V>(cells, chunk.max, chunk.denominator, &mut factors);
+        let values = self.blocks.clone().map(|block| {
+            let half = layout.half_bytes().min(self.ahead(block).len());
+            (self.view.values(block), &self.ahead(block)[half..])
+        });
+        add_weighted::<V, F, _, Q>(cells, block_cells / CELL, values, dim, &factors, chunk.sums, stride);
     }
-    partial
+
+    /// The block that is as far into the next tile as `block` is into this one.
+    #[inline(always)]
+    fn ahead(&self, block: usize) -> &'a [u8] {
+        let next = block + self.blocks.len();
+        if next < self.end { self.view.blocks[next].bytes() } else { &[] }
+    }
+
+    /// Adds the bias and hides what a query does not see: later slots, and cells that stand for no slot.
+    #[inline(always)]
+    fn adjust(&self, query: &Query<'_, B>, group: usize, queries: Range<usize>, cells: &mut [f32]) {
+        let slots = self.view.layout.slots;
+        let visible = |i: usize| self.view.len - query.rows + i / group + 1;
+        let all_visible = visible(queries.start) >= self.blocks.end * slots;
+        if all_visible && query.bias.is_none() && slots.is_multiple_of(QUAD) {
+            return;
+        }
+        let quads = slots.div_ceil(QUAD);
+        for (q, cells) in cells.as_chunks_mut::<CELL>().0.iter_mut().enumerate() {
+            for (i, logits) in queries.clone().zip(cells.as_chunks_mut::<QUAD>().0) {
+                for (s, logit) in logits.iter_mut().enumerate() {
+                    let row = q % quads * QUAD + s;
+                    let slot = (self.blocks.start + q / quads) * slots + row;
+                    if row >= slots || slot >= visible(i) {
+                        *logit = f32::NEG_INFINITY;
+                    } else if let Some(bias) = query.bias {
+                        *logit += bias[self.head][slot];
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Chunk<'a> {
+    #[inline(always)]
+    fn split(data: &'a mut [f32], stride: usize, tile_cells: usize) -> Self {
+        let (max, rest) = data.split_first_chunk_mut().expect("a chunk begins with two cells");
+        let (denominator, rest) = rest.split_first_chunk_mut().expect("a chunk begins with two cells");
+        let (cells, rest) = rest.split_at_mut(tile_cells);
+        let (q, sums) = rest.split_at_mut(QUERIES * stride);
+        Self { q, sums, cells, max, denominator }
+    }
 }

@@ -17,6 +17,7 @@ mod decode;
 mod partial;
 mod prefill;
 pub mod reference;
+mod simd_decode;
 mod simd_product;
 
 pub use cpu::DECODE_ROWS;
@@ -125,10 +126,12 @@ impl<B: Block> Query<'_, B> {
 
     fn check_bias(&self) -> Result<()> {
         let Some(bias) = self.bias else { return Ok(()) };
-        let lengths: Vec<usize> = self.heads.iter().map(|head| head.len).collect();
-        let got: Vec<usize> = bias.iter().map(|row| row.len()).collect();
-        if lengths != got {
-            return Err(Error::ShapeMismatch { what: "bias".into(), expected: lengths, got });
+        if !self.heads.iter().map(|head| head.len).eq(bias.iter().map(|row| row.len())) {
+            return Err(Error::ShapeMismatch {
+                what: "bias".into(),
+                expected: self.heads.iter().map(|head| head.len).collect(),
+                got: bias.iter().map(|row| row.len()).collect(),
+            });
         }
         for row in bias {
             if let Some(index) = row.iter().position(|x| x.is_nan()) {

@@ -40,16 +40,8 @@ impl Partial {
         }
         let head_dim = self.numerator.len() / self.queries().max(1);
         for i in 0..self.queries() {
-            let max = if other.max[i] > self.max[i] { other.max[i] } else { self.max[i] };
-            // With a finite base -∞ - base stays -∞ where neither side has a slot.
-            let base = max.max(f32::MIN);
-            let (here, there) = ((self.max[i] - base).exp(), (other.max[i] - base).exp());
-            self.max[i] = max;
-            self.denominator[i] = self.denominator[i] * here + other.denominator[i] * there;
-            let others = &other.numerator[i * head_dim..][..head_dim];
-            for (x, y) in self.numerator[i * head_dim..][..head_dim].iter_mut().zip(others) {
-                *x = *x * here + y * there;
-            }
+            let numerator = &other.numerator[i * head_dim..][..head_dim];
+            self.query(i, head_dim).merge_parts(numerator, other.denominator[i], other.max[i]);
         }
         Ok(())
     }
@@ -57,16 +49,84 @@ impl Partial {
     /// Writes `numerator / denominator` of query `i`: zeros where there was no weight.
     pub fn finish(&self, i: usize, out: &mut [f32]) {
         let head_dim = out.len();
-        let inverse = if self.denominator[i] == 0.0 { 0.0 } else { 1.0 / self.denominator[i] };
-        for (out, x) in out.iter_mut().zip(&self.numerator[i * head_dim..][..head_dim]) {
-            *out = x * inverse;
-        }
+        out.copy_from_slice(&self.numerator[i * head_dim..][..head_dim]);
+        divide(out, self.denominator[i]);
     }
 
-    /// Copies query `i` of `from` to query `to` of `self`.
-    pub(super) fn copy_query(&mut self, to: usize, from: &Partial, i: usize, head_dim: usize) {
-        self.max[to] = from.max[i];
-        self.denominator[to] = from.denominator[i];
-        self.numerator[to * head_dim..][..head_dim].copy_from_slice(&from.numerator[i * head_dim..][..head_dim]);
+    /// Query `i`.
+    pub(super) fn query(&mut self, i: usize, head_dim: usize) -> Sum<'_> {
+        Sum {
+            numerator: &mut self.numerator[i * head_dim..][..head_dim],
+            denominator: &mut self.denominator[i],
+            max: &mut self.max[i],
+        }
+    }
+}
+
+/// `numerator / denominator`, zeros where there was no weight.
+pub(super) fn divide(numerator: &mut [f32], denominator: f32) {
+    let inverse = if denominator == 0.0 { 0.0 } else { 1.0 / denominator };
+    numerator.iter_mut().for_each(|x| *x *= inverse);
+}
+
+/// One query of a [`Partial`].
+pub(super) struct Sum<'a> {
+    pub numerator: &'a mut [f32],
+    pub denominator: &'a mut f32,
+    pub max: &'a mut f32,
+}
+
+impl Sum<'_> {
+    /// Adds the same query over other slots.
+    pub fn merge(self, other: &Sum<'_>) {
+        self.merge_parts(other.numerator, *other.denominator, *other.max);
+    }
+
+    /// Takes over a result.
+    pub fn copy(self, other: &Sum<'_>) {
+        self.numerator.copy_from_slice(other.numerator);
+        (*self.denominator, *self.max) = (*other.denominator, *other.max);
+    }
+
+    fn merge_parts(self, numerator: &[f32], denominator: f32, max: f32) {
+        let highest = if max > *self.max { max } else { *self.max };
+        // With a finite base -∞ - base stays -∞ where neither side has a slot.
+        let base = highest.max(f32::MIN);
+        let (here, there) = ((*self.max - base).exp(), (max - base).exp());
+        *self.max = highest;
+        *self.denominator = *self.denominator * here + denominator * there;
+        for (x, y) in self.numerator.iter_mut().zip(numerator) {
+            *x = *x * here + y * there;
+        }
+    }
+}
+
+/// A [`Partial`] in somebody else's memory.
+pub(super) struct Sums<'a> {
+    pub numerator: &'a mut [f32],
+    pub denominator: &'a mut [f32],
+    pub max: &'a mut [f32],
+}
+
+impl<'a> Sums<'a> {
+    /// Numbers that `queries` queries take.
+    pub fn len(queries: usize, head_dim: usize) -> usize {
+        queries * (head_dim + 2)
+    }
+
+    /// The first `queries` queries of `memory`.
+    pub fn split(memory: &'a mut [f32], queries: usize, head_dim: usize) -> Self {
+        let (numerator, rest) = memory.split_at_mut(queries * head_dim);
+        let (denominator, rest) = rest.split_at_mut(queries);
+        Self { numerator, denominator, max: &mut rest[..queries] }
+    }
+
+    /// Query `i`.
+    pub fn query(&mut self, i: usize, head_dim: usize) -> Sum<'_> {
+        Sum {
+            numerator: &mut self.numerator[i * head_dim..][..head_dim],
+            denominator: &mut self.denominator[i],
+            max: &mut self.max[i],
+        }
     }
 }

@@ -5,8 +5,9 @@
 //! `[dimension][query]`. Key tiles start at multiples of [`KEY_TILE`] slots, whatever the prompt's chunks were; slots that a
 //! query does not see add exact zeros. So a row's result does not depend on the rows that it came with.
 
+use super::partial::Sums;
 use super::simd_product::{MAX_PANEL_VECTORS, Strided, panel_product, panel_vectors};
-use super::{Dims, Partial, Query};
+use super::{Dims, Query};
 use crate::dispatch;
 use crate::rows::widen;
 use crate::simd_vector::{Vector, VectorOf};
@@ -21,7 +22,7 @@ const KEY_TILE: usize = 128;
 
 dispatch! {
     /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`.
-    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>) -> Partial = body::<VectorOf<Target>, B>;
+    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut Vec<f32>, out: Sums<'_>) = body::<VectorOf<Target>, B>;
 }
 
 /// Queries of one panel and their running softmax.
@@ -52,7 +53,14 @@ struct KeyTile<'a> {
 }
 
 #[inline(always)]
-fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>) -> Partial {
+fn body<V: Vector, B: Block>(
+    query: &Query<'_, B>,
+    dims: Dims,
+    head: usize,
+    rows: Range<usize>,
+    scratch: &mut Vec<f32>,
+    out: Sums<'_>,
+) {
     let Dims { query_heads, group, head_dim } = dims;
     let view = query.heads[head];
     let width = panel_vectors::<V>() * V::LANES;
@@ -60,8 +68,10 @@ fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, rows
     let visible = |i: usize| view.len - query.rows + rows.start + i / group + 1;
 
     let panel_len = width * (3 + 2 * head_dim);
-    let mut panels = aligned(count.div_ceil(width) * panel_len);
-    let panels = panels.slice();
+    let panels_len = count.div_ceil(width) * panel_len;
+    let scratch = aligned(scratch, panels_len + KEY_TILE * (2 * head_dim + 1 + width));
+    let (panels, scratch) = scratch.split_at_mut(panels_len);
+    panels.fill(0.0);
     for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
         let panel = Panel::split(data, width, head_dim);
         panel.max.fill(f32::NEG_INFINITY);
@@ -78,8 +88,7 @@ fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, rows
         }
     }
 
-    let mut scratch = aligned(KEY_TILE * (2 * head_dim + 1 + width));
-    let (keys, rest) = scratch.slice().split_at_mut(KEY_TILE * head_dim);
+    let (keys, rest) = scratch.split_at_mut(KEY_TILE * head_dim);
     let (values, rest) = rest.split_at_mut(KEY_TILE * head_dim);
     let (logits, bias) = rest.split_at_mut(KEY_TILE * width);
     let end = visible(count - 1);
@@ -103,18 +112,16 @@ fn body<V: Vector, B: Block>(query: &Query<'_, B>, dims: Dims, head: usize, rows
         }
     }
 
-    let mut partial = Partial::empty(count, head_dim);
     for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
         let panel = Panel::split(data, width, head_dim);
         for (lane, i) in (p * width..count.min(p * width + width)).enumerate() {
-            partial.max[i] = panel.max[lane];
-            partial.denominator[i] = panel.denominator[lane];
-            for (d, to) in partial.numerator[i * head_dim..][..head_dim].iter_mut().enumerate() {
+            out.max[i] = panel.max[lane];
+            out.denominator[i] = panel.denominator[lane];
+            for (d, to) in out.numerator[i * head_dim..][..head_dim].iter_mut().enumerate() {
                 *to = panel.sums[d * width + lane];
             }
         }
     }
-    partial
 }
 
 /// One step of the online softmax for one panel.
@@ -193,21 +200,11 @@ impl<'a> Panel<'a> {
     }
 }
 
-/// Zeros that start at a multiple of 64 bytes, so that no vector straddles two cache lines.
-struct Aligned {
-    data: Vec<f32>,
-    offset: usize,
-}
-
-fn aligned(len: usize) -> Aligned {
-    let data = vec![0.0; len + 16];
-    let offset = data.as_ptr().align_offset(64).min(16);
-    Aligned { data, offset }
-}
-
-impl Aligned {
-    fn slice(&mut self) -> &mut [f32] {
-        let end = self.data.len() - 16 + self.offset;
-        &mut self.data[self.offset..end]
+/// `len` numbers of a buffer that grows when it must, from a multiple of 64 bytes on, so that no vector straddles two cache lines.
+fn aligned(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len + 16 {
+        buffer.resize(len + 16, 0.0);
     }
+    let offset = buffer.as_ptr().align_offset(64).min(16);
+    &mut buffer[offset..offset + len]
 }

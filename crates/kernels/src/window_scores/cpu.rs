@@ -1,12 +1,20 @@
-//! Window scores on the CPU: a few rows of logits at a time, softmax in place, added to the result. Query heads in parallel.
+//! Window scores on the CPU: four rows of logits at a time over all slots, softmax in place, reduced into the result. Query heads in
+//! parallel.
 
 use super::{GroupReduce, RowReduce, Window, WindowScores};
-use crate::rows::{PaddedRows, QUERIES, dots, exp_in_place};
+use crate::format::{Format, with_format};
 use crate::simd::Level;
+use crate::simd_cells::{CELL, QUAD, QUERIES, quad_dots, softmax};
 use crate::simd_vector::{Vector, VectorOf};
 use crate::{Block, HeadView, dispatch};
 use headwise_core::Result;
 use rayon::prelude::*;
+use std::cell::RefCell;
+
+thread_local! {
+    /// Logits and sums of one query head.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// See [`WindowScores::run`].
 pub fn window_scores<B: Block>(
@@ -24,7 +32,10 @@ pub fn window_scores<B: Block>(
         let visible: Vec<usize> =
             window.positions.iter().map(|&p| slot_positions.partition_point(|&slot| slot <= p)).collect();
         out.par_chunks_exact_mut(head.len).enumerate().for_each(|(g, out)| {
-            query_head(level, kernel.rows, window, kv_head * group + g, head, &visible, out);
+            let query_head = kv_head * group + g;
+            SCRATCH.with_borrow_mut(|scratch| {
+                run(level, kernel.rows, window, query_head, head, &visible, scratch, out);
+            });
         });
     }
     Ok(out)
@@ -32,60 +43,124 @@ pub fn window_scores<B: Block>(
 
 dispatch! {
     /// The scores of one query head, `out = [head.len]`; row `i` of the window sees the first `visible[i]` slots.
-    fn query_head<B: Block>(level, rows: RowReduce, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], out: &mut [f32]) = body::<VectorOf<Target>, B>;
+    fn run<B: Block>(level, rows: RowReduce, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut Vec<f32>, out: &mut [f32]) = body::<VectorOf<Target>, B>;
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn body<V: Vector, B: Block>(
     rows: RowReduce,
     window: &Window<'_>,
     query_head: usize,
     head: HeadView<'_, B>,
     visible: &[usize],
+    scratch: &mut Vec<f32>,
     out: &mut [f32],
 ) {
-    let layout = head.layout;
-    let stride = head.len.next_multiple_of(16);
-    let mut weights = vec![0.0; QUERIES * stride];
-    for first in (0..visible.len()).step_by(QUERIES) {
-        let count = QUERIES.min(visible.len() - first);
-        let mut q = PaddedRows::zeros(count, layout.head_dim);
-        for i in 0..count {
-            let at = ((first + i) * window.query_heads + query_head) * layout.head_dim;
-            for (to, from) in q.row_mut(i).iter_mut().zip(&window.queries[at..][..layout.head_dim]) {
-                *to = from * window.scale;
+    with_format!(head.layout.codec, F => {
+        query_head_scores::<V, F, B>(rows, window, query_head, head, visible, scratch, out)
+    });
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn query_head_scores<V: Vector, F: Format, B: Block>(
+    rows: RowReduce,
+    window: &Window<'_>,
+    query_head: usize,
+    head: HeadView<'_, B>,
+    visible: &[usize],
+    scratch: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let (dim, slots) = (head.layout.head_dim, head.layout.slots);
+    let stride = dim.next_multiple_of(16);
+    let block_len = slots.div_ceil(QUAD) * CELL;
+    let len = head.block_count() * block_len;
+    scratch.clear();
+    scratch.resize(QUERIES * stride + 2 * len, 0.0);
+    let (q, rest) = scratch.split_at_mut(QUERIES * stride);
+    let (cells, sums) = rest.split_at_mut(len);
+    for (first, visible) in (0..).step_by(QUERIES).zip(visible.chunks(QUERIES)) {
+        for (i, row) in q.chunks_exact_mut(stride).enumerate() {
+            // A row beyond the last one is zeros, and is left out below.
+            let at = ((first + i) * window.query_heads + query_head) * dim;
+            let query = if i < visible.len() { &window.queries[at..at + dim] } else { &[] };
+            row.fill(0.0);
+            row.iter_mut().zip(query).for_each(|(to, from)| *to = from * window.scale);
+        }
+        for (block, cells) in cells.chunks_exact_mut(block_len).enumerate() {
+            let keys = head.keys(block);
+            match visible.len() {
+                1 if V::LANES < CELL => quad_dots::<V, F, 1>(q, stride, keys, dim, &[], cells),
+                _ => quad_dots::<V, F, QUERIES>(q, stride, keys, dim, &[], cells),
             }
         }
-        let weights = &mut weights[..count * stride];
-        for block in 0..head.block_count() {
-            let at = block * layout.slots;
-            dots::<V>(&q.data, q.stride, head.keys(block), layout.codec, layout.head_dim, &mut weights[at..], stride);
+        hide(cells, block_len, slots, head.len, visible);
+        let (mut max, mut total, mut factors) = ([f32::NEG_INFINITY; CELL], [0.0; CELL], [0.0; CELL]);
+        softmax::<V>(cells, &mut max, &mut total, &mut factors);
+        let mut inverse = [0.0; CELL];
+        for (i, inverse) in inverse.as_chunks_mut::<QUAD>().0.iter_mut().enumerate().take(visible.len()) {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|s| total[i * QUAD + s]);
+            let total = (a + b) + (c + d);
+            inverse.fill(if total == 0.0 { 0.0 } else { 1.0 / total });
         }
-        for (row, visible) in weights.chunks_exact_mut(stride).zip(&visible[first..]) {
-            row[*visible..].fill(f32::NEG_INFINITY);
-            let (_, total) = exp_in_place::<V>(row);
-            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
-            for (out, weight) in out.iter_mut().zip(row) {
-                let p = *weight * inverse;
-                *out = match rows {
-                    RowReduce::Mean | RowReduce::Sum => *out + p,
-                    RowReduce::Max => {
-                        if *out > p {
-                            *out
-                        } else {
-                            p
-                        }
+        add::<V>(rows, cells, &inverse, sums);
+    }
+    // The four rows of every cell.
+    let count = visible.len() as f32;
+    let block_cells = block_len / CELL;
+    for (q, cell) in sums.as_chunks::<CELL>().0.iter().enumerate() {
+        let slot = q / block_cells * slots + q % block_cells * QUAD;
+        let end = (slot + QUAD).min(q / block_cells * slots + slots).min(out.len());
+        for (s, out) in out[slot.min(end)..end].iter_mut().enumerate() {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| cell[i * QUAD + s]);
+            *out = match rows {
+                RowReduce::Mean => ((a + b) + (c + d)) / count,
+                RowReduce::Sum => (a + b) + (c + d),
+                RowReduce::L2 => ((a + b) + (c + d)).sqrt(),
+                RowReduce::Max => a.max(b).max(c.max(d)),
+            };
+        }
+    }
+}
+
+/// Hides from each row what it does not see, and the cells that stand for no slot.
+#[inline(always)]
+fn hide(cells: &mut [f32], block_len: usize, slots: usize, len: usize, visible: &[usize]) {
+    let open = visible.iter().copied().min().unwrap_or(0).min(len);
+    let whole = slots.is_multiple_of(QUAD);
+    for (block, cells) in cells.chunks_exact_mut(block_len).enumerate() {
+        if whole && (block + 1) * slots <= open {
+            continue;
+        }
+        for (q, cell) in cells.as_chunks_mut::<CELL>().0.iter_mut().enumerate() {
+            for (i, logits) in cell.as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
+                let visible = visible.get(i).copied().unwrap_or(0);
+                for (row, logit) in (q * QUAD..).zip(logits) {
+                    if row >= slots || block * slots + row >= visible {
+                        *logit = f32::NEG_INFINITY;
                     }
-                    RowReduce::L2 => *out + p * p,
-                };
+                }
             }
         }
     }
-    let count = visible.len() as f32;
-    match rows {
-        RowReduce::Mean => out.iter_mut().for_each(|x| *x /= count),
-        RowReduce::L2 => out.iter_mut().for_each(|x| *x = x.sqrt()),
-        RowReduce::Max | RowReduce::Sum => {}
+}
+
+/// Adds the probabilities `cells · inverse` to the sums, or what the reduction asks for instead.
+#[inline(always)]
+fn add<V: Vector>(rows: RowReduce, cells: &[f32], inverse: &[f32; CELL], sums: &mut [f32]) {
+    for (cell, sums) in cells.as_chunks::<CELL>().0.iter().zip(sums.as_chunks_mut::<CELL>().0) {
+        for column in (0..CELL).step_by(V::LANES) {
+            let p = V::load(&cell[column..]).mul(V::load(&inverse[column..]));
+            let sum = V::load(&sums[column..]);
+            let sum = match rows {
+                RowReduce::Mean | RowReduce::Sum => sum.add(p),
+                RowReduce::Max => sum.max(p),
+                RowReduce::L2 => p.mul_add(p, sum),
+            };
+            sum.store(&mut sums[column..]);
+        }
     }
 }
 

@@ -1,0 +1,148 @@
+//! Logits of a few queries over stored rows: what decode attention and window scores are made of.
+//!
+//! Those of [`QUAD`] consecutive slots of a block lie together for [`QUERIES`] queries, `[query][slot]`: a *cell*. A cell is one vector
+//! of AVX-512, two of AVX2, four of NEON. Softmax runs over cells whatever the vector is, and adding up the lanes of
+//! `QUERIES × QUAD` sums is one transposition.
+
+use crate::format::Format;
+use crate::simd_vector::{Vector, prefetch};
+
+/// Queries that are worked on together: each stored number is converted once for all of them.
+pub(crate) const QUERIES: usize = 4;
+
+/// Slots that are worked on together.
+pub(crate) const QUAD: usize = 4;
+
+/// Numbers of a cell.
+pub(crate) const CELL: usize = QUERIES * QUAD;
+
+/// Writes the cells of a block: `cells[slot / QUAD][query][slot % QUAD] = q · k_slot` for the `Q` queries `q` (`[Q][stride]`, padded
+/// with zeros to whole vectors) and the stored rows `keys` (`[slots][dim]`). A last quad that is not full repeats its last row.
+/// `ahead` is what will be read next: it is asked for line by line.
+#[inline(always)]
+pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
+    q: &[f32],
+    stride: usize,
+    keys: &[u8],
+    dim: usize,
+    ahead: &[u8],
+    cells: &mut [f32],
+) {
+    let row_bytes = dim * F::BYTES;
+    let slots = keys.len() / row_bytes;
+    assert!(slots > 0 && stride >= dim.next_multiple_of(V::LANES) && q.len() >= Q * stride);
+    assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
+    for quad in 0..slots.div_ceil(QUAD) {
+        for line in (0..QUAD * row_bytes).step_by(64) {
+            prefetch(ahead, quad * QUAD * row_bytes + line);
+        }
+        let mut rows = [&keys[..0]; QUAD];
+        for (s, row) in rows.iter_mut().enumerate() {
+            let slot = (quad * QUAD + s).min(slots - 1);
+            // SAFETY: `slot < slots`, and `keys` holds so many rows.
+            *row = unsafe { keys.get_unchecked(slot * row_bytes..(slot + 1) * row_bytes) };
+        }
+        let cell = &mut cells[quad * CELL..][..CELL];
+        // Sixteen sums, four rows and a query fit 32 registers; of 16 the half.
+        if V::REGISTERS >= 32 {
+            dots::<V, F, Q>(q, stride, rows, dim, cell);
+        } else {
+            match Q {
+                1 => dots::<V, F, 1>(q, stride, rows, dim, cell),
+                2 => dots::<V, F, 2>(q, stride, rows, dim, cell),
+                _ => {
+                    let (first, second) = cell.split_at_mut(2 * QUAD);
+                    dots::<V, F, 2>(q, stride, rows, dim, first);
+                    if Q == 3 {
+                        dots::<V, F, 1>(&q[2 * stride..], stride, rows, dim, second);
+                    } else {
+                        dots::<V, F, 2>(&q[2 * stride..], stride, rows, dim, second);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn dots<V: Vector, F: Format, const Q: usize>(
+    q: &[f32],
+    stride: usize,
+    rows: [&[u8]; QUAD],
+    dim: usize,
+    cell: &mut [f32],
+) {
+    let vector_bytes = V::LANES * F::BYTES;
+    let whole = dim / V::LANES;
+    assert!(q.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
+    assert!(rows.iter().all(|row| row.len() == dim * F::BYTES));
+    let mut sums = [[V::splat(0.0); QUAD]; Q];
+    for c in 0..whole {
+        let mut loaded = [V::splat(0.0); QUAD];
+        for s in 0..QUAD {
+            // SAFETY: vector `c` of `whole` lies within the row, whose length was checked.
+            loaded[s] = F::load::<V>(unsafe { rows[s].get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });
+        }
+        for i in 0..Q {
+            let at = i * stride + c * V::LANES;
+            // SAFETY: vector `c` of query `i < Q`, as checked above.
+            let factor = V::load(unsafe { q.get_unchecked(at..at + V::LANES) });
+            for s in 0..QUAD {
+                sums[i][s] = factor.mul_add(loaded[s], sums[i][s]);
+            }
+        }
+    }
+    if whole * V::LANES < dim {
+        for s in 0..QUAD {
+            let loaded = F::load_partial::<V>(&rows[s][whole * vector_bytes..]);
+            for i in 0..Q {
+                sums[i][s] = V::load(&q[i * stride + whole * V::LANES..]).mul_add(loaded, sums[i][s]);
+            }
+        }
+    }
+    V::sum_quads(sums, cell);
+}
+
+/// One step of the online softmax over the cells of a tile: raises the maxima (`max`, each query's [`QUAD`] times over), turns logits into
+/// weights, adds them to the running sums (`denominator`, a cell of its own), and writes by which factors all earlier sums shrink.
+#[inline(always)]
+pub(crate) fn softmax<V: Vector>(
+    cells: &mut [f32],
+    max: &mut [f32; CELL],
+    denominator: &mut [f32; CELL],
+    factors: &mut [f32; CELL],
+) {
+    let old = *max;
+    for column in (0..CELL).step_by(V::LANES) {
+        // Two chains, because each maximum waits for the one before.
+        let (mut even, mut odd) = (V::load(&max[column..]), V::load(&max[column..]));
+        let (pairs, rest) = cells.as_chunks::<{ 2 * CELL }>();
+        for pair in pairs {
+            even = V::load(&pair[column..]).max(even);
+            odd = V::load(&pair[CELL + column..]).max(odd);
+        }
+        if !rest.is_empty() {
+            even = V::load(&rest[column..]).max(even);
+        }
+        even.max(odd).store(&mut max[column..]);
+    }
+    for quad in max.as_chunks_mut::<QUAD>().0 {
+        let [a, b, c, d] = *quad;
+        let (ab, cd) = (if a > b { a } else { b }, if c > d { c } else { d });
+        *quad = [if ab > cd { ab } else { cd }; QUAD];
+    }
+    for column in (0..CELL).step_by(V::LANES) {
+        // With a finite base -∞ - base stays -∞ where a query has seen nothing yet.
+        let base = V::load(&max[column..]).max(V::splat(f32::MIN));
+        let factor = V::load(&old[column..]).sub(base).exp();
+        let mut sum = V::splat(0.0);
+        for cell in cells.as_chunks_mut::<CELL>().0 {
+            let p = V::load(&cell[column..]).sub(base).exp();
+            p.store(&mut cell[column..]);
+            sum = sum.add(p);
+        }
+        V::load(&denominator[column..]).mul_add(factor, sum).store(&mut denominator[column..]);
+        factor.store(&mut factors[column..]);
+    }
+}
