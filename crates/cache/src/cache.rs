@@ -183,8 +183,8 @@ impl KvCache {
     }
 
     /// The heads of a layer, for kernels.
-    pub fn heads(&self, layer: usize) -> Vec<HeadView<'_, BlockHandle>> {
-        self.layers[layer].heads.iter().map(|head| head.view(self.pool.layout())).collect()
+    pub fn heads(&self, layer: usize) -> impl ExactSizeIterator<Item = HeadView<'_, BlockHandle>> {
+        self.layers[layer].heads.iter().map(|head| head.view(self.pool.layout()))
     }
 
     /// One head, for kernels.

@@ -2,8 +2,10 @@
 
 mod error;
 mod ragged;
+mod recycle;
 mod shape;
 
 pub use error::{Error, Result};
 pub use ragged::{Indptr, Ragged, Scores, Selection};
+pub use recycle::recycle;
 pub use shape::{Codec, KvShape};

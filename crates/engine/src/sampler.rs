@@ -1,5 +1,6 @@
 //! Draws the next token from logits.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use headwise_core::{Error, Result};
@@ -47,42 +48,65 @@ impl Sampler {
         self.draw()
     }
 
+    /// Draws from the candidates, in O(n): only what top-p keeps is ever sorted.
     fn draw(&mut self) -> Result<u32> {
         let SamplerOptions { temperature, top_k, top_p, min_p, .. } = self.options;
-        let likelier = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         let candidates = &mut self.candidates;
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k, likelier);
             candidates.truncate(top_k);
         }
-        candidates.sort_unstable_by(likelier);
-        let highest = candidates[0].1;
-        let mut total = 0.0f64;
+        let highest = candidates.iter().fold(f32::NEG_INFINITY, |highest, &(_, logit)| highest.max(logit));
         for (_, logit) in candidates.iter_mut() {
             // From here on the second number is exp((logit - highest) / temperature): a weight, 1 for the likeliest.
             *logit = ((*logit - highest) / temperature).exp();
-            total += f64::from(*logit);
         }
         if top_p < 1.0 {
-            let enough = f64::from(top_p) * total;
-            let mut sum = 0.0;
-            let reached = candidates.iter().position(|&(_, weight)| {
-                sum += f64::from(weight);
-                sum >= enough
-            });
-            candidates.truncate(reached.map_or(candidates.len(), |last| last + 1));
+            cut_at_mass(candidates, f64::from(top_p) * mass(candidates));
         }
-        let likely = candidates.partition_point(|&(_, weight)| weight >= min_p);
-        candidates.truncate(likely.max(1));
-        let total: f64 = candidates.iter().map(|&(_, weight)| f64::from(weight)).sum();
-        let mut rest = self.rng.random::<f64>() * total;
+        if min_p > 0.0 {
+            candidates.retain(|&(_, weight)| weight >= min_p);
+        }
+        let mut rest = self.rng.random::<f64>() * mass(candidates);
         for &(token, weight) in candidates.iter() {
             rest -= f64::from(weight);
             if rest < 0.0 {
                 return Ok(token);
             }
         }
-        Ok(candidates[candidates.len() - 1].0)
+        // Rounding left a little over.
+        let last = candidates.iter().rfind(|&&(_, weight)| weight > 0.0);
+        last.map(|&(token, _)| token).ok_or_else(|| Error::NotANumber { what: "logits".into(), index: 0 })
+    }
+}
+
+/// Descending; equals by token.
+fn likelier(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+fn mass(candidates: &[(u32, f32)]) -> f64 {
+    candidates.iter().map(|&(_, weight)| f64::from(weight)).sum()
+}
+
+/// Keeps the likeliest candidates until together they weigh `enough`, in descending order. Sorts a few at first, then more.
+fn cut_at_mass(candidates: &mut Vec<(u32, f32)>, enough: f64) {
+    let (mut sorted, mut next, mut sum) = (0, 64, 0.0);
+    while sorted < candidates.len() {
+        let rest = &mut candidates[sorted..];
+        let count = next.min(rest.len());
+        if count < rest.len() {
+            rest.select_nth_unstable_by(count, likelier);
+        }
+        rest[..count].sort_unstable_by(likelier);
+        for (index, &(_, weight)) in rest[..count].iter().enumerate() {
+            sum += f64::from(weight);
+            if sum >= enough {
+                return candidates.truncate(sorted + index + 1);
+            }
+        }
+        sorted += count;
+        next *= 8;
     }
 }
 
@@ -129,6 +153,31 @@ mod tests {
         assert_eq!(drawn(SamplerOptions { top_p: 0.85, ..Default::default() }), 3);
         assert_eq!(drawn(SamplerOptions { min_p: 0.25, ..Default::default() }), 3);
         assert_eq!(drawn(SamplerOptions { min_p: 1.0, ..Default::default() }), 1);
+    }
+
+    #[test]
+    fn top_p_keeps_what_a_full_sort_would_keep() {
+        let mut state = 1u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 20) as f32 / 64.0
+        };
+        for n in [1, 63, 64, 65, 577, 5000] {
+            // Few different weights, so that equals fall on every border.
+            let all: Vec<(u32, f32)> = (0..n).map(|token| (token, noise().floor() + 1.0)).collect();
+            for share in [0.0, 0.01, 0.5, 0.97, 1.0] {
+                let (enough, mut sorted, mut cut) = (share * mass(&all), all.clone(), all.clone());
+                sorted.sort_by(likelier);
+                let mut sum = 0.0;
+                let last = sorted.iter().position(|&(_, weight)| {
+                    sum += f64::from(weight);
+                    sum >= enough
+                });
+                sorted.truncate(last.unwrap() + 1);
+                cut_at_mass(&mut cut, enough);
+                assert_eq!(cut, sorted, "{n} {share}");
+            }
+        }
     }
 
     #[test]

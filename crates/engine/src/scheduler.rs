@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use headwise_cache::{BlockPool, KvCache};
-use headwise_core::{Error, Result};
+use headwise_core::{Error, Result, recycle};
 use headwise_model::tokenizer::DecodeStream;
 use headwise_model::{Model, Span, Wanted, Workspace};
 use headwise_policy::Policy;
@@ -19,7 +19,7 @@ use crate::command::{Command, GenerateCall, Prompt, Reply, answer};
 use crate::observer::QueryWindow;
 use crate::report::PrefillReport;
 use crate::sampler::Sampler;
-use crate::session::{Decode, Drawn, Figures, Job, SessionState, Then, milliseconds};
+use crate::session::{Decode, Drawn, Figures, Job, SessionState, Then, milliseconds, remember};
 use crate::stop::StopMatcher;
 
 /// A prompt chunk while other sessions are busy: short, so that their tokens keep coming.
@@ -44,6 +44,10 @@ pub(crate) struct Scheduler {
     last_prefilled: u64,
     decode_space: Workspace,
     prefill_space: Workspace,
+    /// The sessions of a decode pass, their tokens and spans; kept for their memory.
+    ids: Vec<u64>,
+    tokens: Vec<u32>,
+    spans: Vec<Span<'static>>,
 }
 
 impl Scheduler {
@@ -57,6 +61,9 @@ impl Scheduler {
             last_prefilled: 0,
             decode_space: Workspace::default(),
             prefill_space: Workspace::default(),
+            ids: Vec::new(),
+            tokens: Vec::new(),
+            spans: Vec::new(),
         }
     }
 
@@ -275,31 +282,38 @@ impl Scheduler {
     fn decode(&mut self) {
         let generating =
             |state: &SessionState| state.job.as_ref().is_some_and(|job| !job.in_prompt() && job.is_wanted());
-        let ids: Vec<u64> = self.sessions.iter().filter(|(_, state)| generating(state)).map(|(&id, _)| id).collect();
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.clear();
+        ids.extend(self.sessions.iter().filter(|(_, state)| generating(state)).map(|(&id, _)| id));
         if !ids.is_empty() {
             self.decode_batch(&ids);
         }
+        self.ids = ids;
     }
 
     /// Feeds the drawn token of each of these sessions (ascending) and draws the next ones.
     fn decode_batch(&mut self, ids: &[u64]) {
         let start = Instant::now();
-        let mut states: Vec<_> = self.sessions.iter_mut().filter(|(id, _)| ids.binary_search(id).is_ok()).collect();
-        let tokens: Vec<u32> = states.iter().filter_map(|(_, state)| state.unfed).collect();
-        let result = guarded(|| {
-            let spans = states.iter_mut().zip(tokens.chunks(1));
-            let mut spans: Vec<Span<'_>> = spans
-                .map(|((_, s), tokens)| Span { tokens, cache: &mut s.cache, tap: &mut s.window, logits: Wanted::Last })
-                .collect();
-            self.model.forward(&mut spans, &mut self.decode_space, None)
-        });
+        self.tokens.clear();
+        self.tokens.extend(ids.iter().filter_map(|id| self.sessions[id].unfed));
+        let mut spans: Vec<Span<'_>> = recycle(std::mem::take(&mut self.spans));
+        let states = self.sessions.iter_mut().filter(|(id, _)| ids.binary_search(id).is_ok());
+        spans.extend(states.zip(self.tokens.chunks(1)).map(|((_, state), tokens)| Span {
+            tokens,
+            cache: &mut state.cache,
+            tap: &mut state.window,
+            logits: Wanted::Last,
+        }));
+        let result = guarded(|| self.model.forward(&mut spans, &mut self.decode_space, None));
+        self.spans = recycle(spans);
         let ms = milliseconds(start);
+        let states = self.sessions.iter_mut().filter(|(id, _)| ids.binary_search(id).is_ok());
         match result {
             Ok(logits) => {
-                for ((_, state), logits) in states.into_iter().zip(logits) {
+                for (index, (_, state)) in states.enumerate() {
                     state.window.commit();
                     state.unfed = None;
-                    state.logits = Some(logits);
+                    remember(&mut state.logits, logits.span(index));
                     state.figures.decode_tokens += 1;
                     state.figures.decode_ms += ms;
                 }
@@ -310,7 +324,7 @@ impl Scheduler {
             }
             // One session is out of memory, say, while the others could go on: each by itself.
             Err(_) => {
-                states.into_iter().for_each(|(_, state)| state.window.discard());
+                states.for_each(|(_, state)| state.window.discard());
                 ids.iter().for_each(|id| self.decode_batch(std::slice::from_ref(id)));
             }
         }
@@ -329,9 +343,9 @@ impl Scheduler {
         let job = state.job.as_mut().expect("just found");
         let end = job.done + self.chunk.min(if others { BUSY_CHUNK } else { usize::MAX });
         let end = if end + SHORTEST_CHUNK > job.prompt.len() { job.prompt.len() } else { end };
+        let wanted = if end == job.prompt.len() { Wanted::Last } else { Wanted::None };
         let start = Instant::now();
         let result = guarded(|| {
-            let wanted = if end == job.prompt.len() { Wanted::Last } else { Wanted::None };
             let span = Span {
                 tokens: &job.prompt[job.done..end],
                 cache: &mut state.cache,
@@ -341,14 +355,17 @@ impl Scheduler {
             self.model.forward(&mut [span], &mut self.prefill_space, Some(&job.cancel))
         });
         match result {
-            Ok(mut logits) => {
+            Ok(logits) => {
                 let ms = milliseconds(start);
                 job.ms += ms;
                 state.figures.prefill_ms += ms;
                 state.figures.prefill_tokens += end - job.done;
                 state.window.commit();
                 state.unfed = None;
-                state.logits = logits.pop();
+                match wanted {
+                    Wanted::None => state.logits = None,
+                    _ => remember(&mut state.logits, logits.span(0)),
+                }
                 job.done = end;
                 if !job.in_prompt() {
                     state.vocabulary.extend(&job.prompt);

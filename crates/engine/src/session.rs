@@ -261,7 +261,7 @@ impl SessionState {
         let need = policy.needs().window_queries.min(self.window.len());
         let queries: Vec<Vec<f32>> = (0..shape.layers).map(|layer| self.window.last(layer, need)).collect();
         let query_positions: Vec<u32> = (seen - need..seen).map(|position| position as u32).collect();
-        let views: Vec<_> = (0..shape.layers).map(|layer| self.cache.heads(layer)).collect();
+        let views: Vec<Vec<_>> = (0..shape.layers).map(|layer| self.cache.heads(layer).collect()).collect();
         let positions: Vec<Vec<&[u32]>> =
             (0..shape.layers).map(|l| (0..shape.kv_heads).map(|h| self.cache.positions(l, h)).collect()).collect();
         let layers: Vec<_> = (0..shape.layers)
@@ -361,6 +361,13 @@ pub(crate) struct Drawn {
     pub token: u32,
     pub draw: LastDraw,
     pub finished: bool,
+}
+
+/// Remembers logits in the memory of those before.
+pub(crate) fn remember(own: &mut Option<Vec<f32>>, logits: &[f32]) {
+    let own = own.get_or_insert_default();
+    own.clear();
+    own.extend_from_slice(logits);
 }
 
 pub(crate) fn milliseconds(start: Instant) -> f64 {

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 use headwise_core::{Codec, Error, KvShape, Result};
 
-pub use block::{Span, Wanted, Workspace};
+pub use block::{Logits, Span, Wanted, Workspace};
 pub use config::{Architecture, Config};
 pub use load::{LoadPhase, LoadProgress};
 pub use tap::{LayerStep, LayerTap, NoTap};
@@ -40,19 +40,19 @@ pub struct Model {
 impl Model {
     /// Runs one batch: the next tokens of any number of sequences. Every weight is read once for all of them.
     ///
-    /// A span's numbers do not depend on the other spans. Returns, per span, its logits `[wanted rows][vocabulary]`.
-    /// `cancel` is looked at before every layer.
+    /// A span's numbers do not depend on the other spans. `cancel` is looked at before every layer. Allocates nothing once the
+    /// workspace has grown, but for what the caches grow by.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for an unknown token or no token, [`Error::ShapeMismatch`] for the cache of another model,
     /// [`Error::ContextExceeded`], what the caches report (`KvBudgetExceeded`, `OutOfMemory`), [`Error::Aborted`] when
     /// cancelled, [`Error::NotANumber`] when the weights lead to logits that are none. After an error every cache is as before.
-    pub fn forward(
+    pub fn forward<'w>(
         &self,
         spans: &mut [Span<'_>],
-        space: &mut Workspace,
+        space: &'w mut Workspace,
         cancel: Option<&AtomicBool>,
-    ) -> Result<Vec<Vec<f32>>> {
+    ) -> Result<Logits<'w>> {
         self.decoder.forward(spans, space, cancel)
     }
 

@@ -17,7 +17,7 @@ pub struct LayerStep<'a> {
 /// Sees what a policy asked for. A tap is called once a layer and span, layers ascending, on the thread that runs the pass.
 ///
 /// A pass that fails may have called the tap for some layers; whoever needs all or nothing stages what it sees.
-pub trait LayerTap {
+pub trait LayerTap: Send {
     /// Called after the layer's keys and values were appended.
     fn layer(&mut self, step: &LayerStep<'_>);
 }

@@ -28,7 +28,7 @@ fn tokens(from: u32, count: u32) -> Vec<u32> {
 
 fn run(model: &Model, cache: &mut KvCache, tokens: &[u32], logits: Wanted) -> Vec<f32> {
     let span = Span { tokens, cache, tap: &mut NoTap, logits };
-    model.forward(&mut [span], &mut Workspace::default(), None).unwrap().remove(0)
+    model.forward(&mut [span], &mut Workspace::default(), None).unwrap().span(0).to_vec()
 }
 
 /// Everything that a layer showed.
@@ -86,13 +86,15 @@ fn a_sequence_gives_the_same_bits_alone_and_in_a_batch() {
         .zip(wanted)
         .map(|(((cache, tokens), tap), logits)| Span { tokens, cache, tap, logits })
         .collect();
-    let together = model.forward(&mut spans, &mut Workspace::default(), None).unwrap();
+    let mut space = Workspace::default();
+    let together = model.forward(&mut spans, &mut space, None).unwrap();
     for i in 0..5 {
         let mut alone = start(pasts[i]);
         let mut tap = Record::default();
         let span = Span { tokens: &prompts[i], cache: &mut alone, tap: &mut tap, logits: wanted[i] };
-        let logits = model.forward(&mut [span], &mut Workspace::default(), None).unwrap().remove(0);
-        assert_eq!(together[i], logits, "span {i}");
+        let mut space = Workspace::default();
+        let logits = model.forward(&mut [span], &mut space, None).unwrap();
+        assert_eq!(together.span(i), logits.span(0), "span {i}");
         assert_eq!((&taps[i].steps, &taps[i].queries), (&tap.steps, &tap.queries), "span {i}");
         let next = [&mut caches[i], &mut alone].map(|cache| run(&model, cache, &[17], Wanted::Last));
         assert_eq!(next[0], next[1], "token after span {i}");
@@ -122,7 +124,7 @@ fn a_reused_workspace_leaves_nothing_behind() {
     let mut space = Workspace::default();
     let mut with_space = |tokens: &[u32]| {
         let span = Span { tokens, cache: &mut cache(&model), tap: &mut NoTap, logits: Wanted::Last };
-        model.forward(&mut [span], &mut space, None).unwrap()
+        model.forward(&mut [span], &mut space, None).unwrap().span(0).to_vec()
     };
     let first = with_space(&tokens(1, 3));
     with_space(&tokens(40, 100));
@@ -224,8 +226,9 @@ fn a_cancelled_pass_leaves_every_cache_as_it_was() {
         Span { tokens: &prompt, cache: &mut first, tap: &mut NoTap, logits: Wanted::Last },
         Span { tokens: &prompt, cache: &mut second, tap: &mut CancelAt(1, &flag), logits: Wanted::Last },
     ];
-    let result = model.forward(&mut spans, &mut Workspace::default(), Some(&flag));
-    assert_eq!(result, Err(Error::Aborted {}));
+    let mut space = Workspace::default();
+    let result = model.forward(&mut spans, &mut space, Some(&flag));
+    assert_eq!(result.unwrap_err(), Error::Aborted {});
     for cache in [&mut first, &mut second] {
         assert_eq!((cache.next_position(), cache.physical_bytes()), (33, bytes));
         assert_eq!(
@@ -242,7 +245,8 @@ fn a_pass_that_finds_no_room_leaves_every_cache_as_it_was() {
     let block = block_layout(model.shape().head_dim, Codec::F32).bytes();
     let mut cache = limited_cache(&model, Some(5 * block));
     let span = Span { tokens: &[1, 2, 3], cache: &mut cache, tap: &mut NoTap, logits: Wanted::Last };
-    let result = model.forward(&mut [span], &mut Workspace::default(), None);
+    let mut space = Workspace::default();
+    let result = model.forward(&mut [span], &mut space, None);
     assert!(matches!(result, Err(Error::KvBudgetExceeded { .. })), "{result:?}");
     assert!(cache.is_empty());
     assert_eq!((cache.next_position(), cache.physical_bytes()), (0, 0));
@@ -254,16 +258,17 @@ fn arguments_that_cannot_be_are_named_and_nothing_changes() {
     let mut cache = cache(&model);
     let mut forward = |tokens: &[u32]| {
         let span = Span { tokens, cache: &mut cache, tap: &mut NoTap, logits: Wanted::Last };
-        model.forward(&mut [span], &mut Workspace::default(), None)
+        model.forward(&mut [span], &mut Workspace::default(), None).map(|_| ())
     };
     assert!(matches!(forward(&[]), Err(Error::InvalidArgument { name, .. }) if name == "tokens"));
     assert!(matches!(forward(&[1, 320]), Err(Error::InvalidArgument { value, .. }) if value == "320"));
     assert_eq!(forward(&[0; 4097]), Err(Error::ContextExceeded { needed: 4097, limit: 4096 }));
     assert!(cache.is_empty());
-    assert_eq!(model.forward(&mut [], &mut Workspace::default(), None), Ok(vec![]));
+    assert!(model.forward(&mut [], &mut Workspace::default(), None).is_ok());
 
     let other = Model::load(&golden("llama"), &mut |_| {}).unwrap();
     let span = Span { tokens: &[1], cache: &mut cache, tap: &mut NoTap, logits: Wanted::Last };
-    let result = other.forward(&mut [span], &mut Workspace::default(), None);
+    let mut space = Workspace::default();
+    let result = other.forward(&mut [span], &mut space, None);
     assert!(matches!(result, Err(Error::ShapeMismatch { .. })), "{result:?}");
 }

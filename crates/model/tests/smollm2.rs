@@ -39,7 +39,7 @@ fn the_capital_of_france_is_paris() {
     let (mut cache, mut space) = (cache(&model), Workspace::default());
     let mut feed = |tokens: &[u32]| {
         let span = Span { tokens, cache: &mut cache, tap: &mut NoTap, logits: Wanted::Last };
-        argmax(&model.forward(&mut [span], &mut space, None).unwrap()[0])
+        argmax(model.forward(&mut [span], &mut space, None).unwrap().span(0))
     };
     let mut ids = vec![feed(&prompt)];
     while ids.len() < 12 {

@@ -184,7 +184,7 @@ impl<'m> Runner<'m> {
     fn feed(&mut self, tokens: &[u32], logits: Wanted) -> Result<Vec<f32>, String> {
         let span = Span { tokens, cache: &mut self.cache, tap: &mut NoTap, logits };
         let logits = self.model.forward(&mut [span], &mut self.space, None).map_err(|error| error.to_string())?;
-        Ok(logits.into_iter().flatten().collect())
+        Ok(logits.span(0).to_vec())
     }
 }
 

@@ -27,7 +27,7 @@ fn cache(model: &Model, codec: Codec) -> KvCache {
 
 fn feed(model: &Model, cache: &mut KvCache, tokens: &[u32], logits: Wanted) -> Vec<f32> {
     let mut space = Workspace::default();
-    model.forward(&mut [Span { tokens, cache, tap: &mut NoTap, logits }], &mut space, None).unwrap().remove(0)
+    model.forward(&mut [Span { tokens, cache, tap: &mut NoTap, logits }], &mut space, None).unwrap().span(0).to_vec()
 }
 
 /// Mean negative log likelihood in nats, the text read in chunks.

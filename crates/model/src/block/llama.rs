@@ -4,11 +4,11 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headwise_core::{Error, Result};
+use headwise_core::{Error, Result, recycle};
 use headwise_kernels::attend::{Job, Query, attend_batch};
 use headwise_kernels::matmul::{Product, dequantize_row, linear, linear_all};
 
-use super::span::{Span, Workspace, at_least};
+use super::span::{Logits, Span, Workspace, at_least};
 use crate::config::Config;
 use crate::elementwise::{add, for_each_row, rms_norm, rms_norm_heads, swiglu};
 use crate::rope::Rope;
@@ -24,19 +24,23 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// See [`crate::Model::forward`].
-    pub fn forward(
+    pub fn forward<'w>(
         &self,
         spans: &mut [Span<'_>],
-        space: &mut Workspace,
+        space: &'w mut Workspace,
         cancel: Option<&AtomicBool>,
-    ) -> Result<Vec<Vec<f32>>> {
+    ) -> Result<Logits<'w>> {
         self.check(spans)?;
-        let before: Vec<u32> = spans.iter().map(|span| span.cache.next_position()).collect();
-        let result = self.run(spans, space, cancel);
-        if result.is_err() {
-            spans.iter_mut().zip(before).for_each(|(span, position)| span.cache.truncate(position));
+        space.first.clear();
+        space.first.extend(spans.iter().map(|span| span.cache.next_position()));
+        consecutive(&mut space.rows, spans.iter().map(|span| span.tokens.len()));
+        consecutive(&mut space.wanted, spans.iter().map(|span| span.logits.rows(span.tokens.len())));
+        if let Err(error) = self.run(spans, space, cancel) {
+            spans.iter_mut().zip(&space.first).for_each(|(span, &position)| span.cache.truncate(position));
+            return Err(error);
         }
-        result
+        let vocab = self.config.vocab;
+        Ok(Logits { data: &space.logits[..total(&space.wanted) * vocab], rows: &space.wanted, vocab })
     }
 
     /// Everything that can be known to be wrong before any work is done.
@@ -66,44 +70,41 @@ impl Decoder {
         Ok(())
     }
 
-    fn run(&self, spans: &mut [Span<'_>], space: &mut Workspace, cancel: Option<&AtomicBool>) -> Result<Vec<Vec<f32>>> {
-        let first: Vec<u32> = spans.iter().map(|span| span.cache.next_position()).collect();
-        let mut rows = consecutive(spans.iter().map(|span| span.tokens.len()));
+    fn run(&self, spans: &mut [Span<'_>], space: &mut Workspace, cancel: Option<&AtomicBool>) -> Result<()> {
         self.embed(spans, space)?;
-        self.angles(&first, &rows, space);
+        self.angles(space);
+        let m = total(&space.rows);
         for (index, layer) in self.weights.layers.iter().enumerate() {
             if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
                 return Err(Error::Aborted {});
             }
-            self.project(layer, total(&rows), space)?;
-            self.store(index, spans, &first, &rows, space)?;
-            if index + 1 == self.weights.layers.len() {
-                // Beyond this point a row serves only its own logits.
-                let wanted = consecutive(spans.iter().map(|span| span.logits.rows(span.tokens.len())));
-                self.keep_last(&rows, &wanted, space);
-                rows = wanted;
+            self.project(layer, m, space)?;
+            self.store(index, spans, space)?;
+            // Beyond the last layer's keys and values a row serves only its own logits.
+            let last = index + 1 == self.weights.layers.len();
+            if last {
+                self.keep_last(space);
             }
-            self.attention(index, layer, spans, &rows, space)?;
-            self.feed_forward(layer, total(&rows), space)?;
+            self.attention(index, layer, spans, last, space)?;
+            self.feed_forward(layer, if last { total(&space.wanted) } else { m }, space)?;
         }
-        self.logits(&rows, space)
+        self.logits(space)
     }
 
     fn embed(&self, spans: &[Span<'_>], space: &mut Workspace) -> Result<()> {
         let hidden = self.config.hidden;
         let table = self.weights.embedding.matrix()?;
-        let tokens: Vec<u32> = spans.iter().flat_map(|span| span.tokens).copied().collect();
-        let x = at_least(&mut space.x, tokens.len() * hidden);
-        for (row, &token) in x.chunks_exact_mut(hidden).zip(&tokens) {
+        let x = at_least(&mut space.x, total(&space.rows) * hidden);
+        for (row, &token) in x.chunks_exact_mut(hidden).zip(spans.iter().flat_map(|span| span.tokens)) {
             dequantize_row(table, token as usize, row)?;
         }
         Ok(())
     }
 
-    fn angles(&self, first: &[u32], rows: &[Range<usize>], space: &mut Workspace) {
+    fn angles(&self, space: &mut Workspace) {
         space.cos.clear();
         space.sin.clear();
-        for (&first, rows) in first.iter().zip(rows) {
+        for (&first, rows) in space.first.iter().zip(&space.rows) {
             // Below the context, which was checked.
             for offset in 0..rows.len() as u32 {
                 self.rope.push_angles(first + offset, &mut space.cos, &mut space.sin);
@@ -136,16 +137,9 @@ impl Decoder {
     }
 
     /// Keys and values go into the caches; taps see the queries.
-    fn store(
-        &self,
-        index: usize,
-        spans: &mut [Span<'_>],
-        first: &[u32],
-        rows: &[Range<usize>],
-        space: &Workspace,
-    ) -> Result<()> {
+    fn store(&self, index: usize, spans: &mut [Span<'_>], space: &Workspace) -> Result<()> {
         let Config { heads, kv_heads, head_dim, .. } = self.config;
-        for ((span, &first_position), rows) in spans.iter_mut().zip(first).zip(rows) {
+        for ((span, &first_position), rows) in spans.iter_mut().zip(&space.first).zip(&space.rows) {
             let slots = scaled(rows, kv_heads * head_dim);
             span.cache.append(index, &space.k[slots.clone()], &space.v[slots], first_position)?;
             let queries = &space.q[scaled(rows, heads * head_dim)];
@@ -154,42 +148,46 @@ impl Decoder {
         Ok(())
     }
 
-    /// Moves the last `to[i].len()` rows of every `from[i]` to `to[i]`, in the residual stream and the queries.
-    fn keep_last(&self, from: &[Range<usize>], to: &[Range<usize>], space: &mut Workspace) {
+    /// Moves the wanted rows of every span, its last ones, together, in the residual stream and the queries.
+    fn keep_last(&self, space: &mut Workspace) {
         let q_width = self.config.heads * self.config.head_dim;
         for (buffer, width) in [(&mut space.x, self.config.hidden), (&mut space.q, q_width)] {
-            for (from, to) in from.iter().zip(to) {
+            for (from, to) in space.rows.iter().zip(&space.wanted) {
                 let source = from.end - to.len()..from.end;
                 buffer.copy_within(scaled(&source, width), to.start * width);
             }
         }
     }
 
-    /// `x += W_o · attention(q, cache)`.
+    /// `x += W_o · attention(q, cache)`, of all rows or of the wanted ones.
     fn attention(
         &self,
         index: usize,
         layer: &Layer,
         spans: &[Span<'_>],
-        rows: &[Range<usize>],
+        wanted: bool,
         space: &mut Workspace,
     ) -> Result<()> {
-        let Config { hidden, heads, head_dim, .. } = self.config;
+        let Config { hidden, heads, kv_heads, head_dim, .. } = self.config;
+        let rows = if wanted { &space.wanted } else { &space.rows };
         let m = total(rows);
         let scale = (head_dim as f32).sqrt().recip();
         let out = at_least(&mut space.attention, m * heads * head_dim);
-        let views: Vec<_> = spans.iter().map(|span| span.cache.heads(index)).collect();
-        let mut jobs = Vec::with_capacity(spans.len());
+        let mut views = recycle(std::mem::take(&mut space.heads));
+        views.extend(spans.iter().flat_map(|span| span.cache.heads(index)));
+        let mut jobs = recycle(std::mem::take(&mut space.jobs));
         let mut rest = &mut *out;
-        for (heads_of_span, rows) in views.iter().zip(rows).filter(|(_, rows)| !rows.is_empty()) {
+        for (heads_of_span, rows) in views.chunks_exact(kv_heads).zip(rows).filter(|(_, rows)| !rows.is_empty()) {
             let range = scaled(rows, heads * head_dim);
             let (out, after) = rest.split_at_mut(range.len());
             rest = after;
             let query = Query { q: &space.q[range], rows: rows.len(), heads: heads_of_span, bias: None, scale };
             jobs.push(Job { query, out });
         }
-        attend_batch(&mut jobs)?;
-        drop(jobs);
+        let attended = attend_batch(&mut jobs);
+        space.jobs = recycle(jobs);
+        space.heads = recycle(views);
+        attended?;
         let y = at_least(&mut space.y, m * hidden);
         linear_all(out, &mut [product(&layer.o, y)?])?;
         add(&mut space.x[..m * hidden], y);
@@ -211,20 +209,17 @@ impl Decoder {
         Ok(())
     }
 
-    fn logits(&self, rows: &[Range<usize>], space: &mut Workspace) -> Result<Vec<Vec<f32>>> {
+    fn logits(&self, space: &mut Workspace) -> Result<()> {
         let Config { hidden, vocab, norm_eps, .. } = self.config;
-        let m = total(rows);
+        let m = total(&space.wanted);
         let y = at_least(&mut space.y, m * hidden);
         rms_norm(y, &space.x[..m * hidden], &self.weights.norm, norm_eps);
-        let mut logits = vec![0.0; m * vocab];
-        linear(&mut logits, y, self.weights.head.matrix()?, None)?;
-        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
-            return Err(Error::NotANumber { what: "logits".into(), index });
+        let logits = at_least(&mut space.logits, m * vocab);
+        linear(logits, y, self.weights.head.matrix()?, None)?;
+        match logits.iter().position(|logit| !logit.is_finite()) {
+            Some(index) => Err(Error::NotANumber { what: "logits".into(), index }),
+            None => Ok(()),
         }
-        Ok(match rows {
-            [_] => vec![logits],
-            _ => rows.iter().map(|rows| logits[scaled(rows, vocab)].to_vec()).collect(),
-        })
     }
 }
 
@@ -233,13 +228,12 @@ fn product<'a>(linear: &'a Linear, out: &'a mut [f32]) -> Result<Product<'a>> {
 }
 
 /// Row ranges of these lengths, one after another.
-fn consecutive(lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
-    lengths
-        .scan(0, |end, length| {
-            *end += length;
-            Some(*end - length..*end)
-        })
-        .collect()
+fn consecutive(ranges: &mut Vec<Range<usize>>, lengths: impl Iterator<Item = usize>) {
+    ranges.clear();
+    ranges.extend(lengths.scan(0, |end, length| {
+        *end += length;
+        Some(*end - length..*end)
+    }));
 }
 
 fn total(rows: &[Range<usize>]) -> usize {

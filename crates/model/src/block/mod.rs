@@ -3,4 +3,4 @@
 pub(crate) mod llama;
 mod span;
 
-pub use span::{Span, Wanted, Workspace};
+pub use span::{Logits, Span, Wanted, Workspace};

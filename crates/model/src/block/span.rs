@@ -1,6 +1,10 @@
 //! What goes into a forward pass.
 
-use headwise_cache::KvCache;
+use std::ops::Range;
+
+use headwise_cache::{BlockHandle, KvCache};
+use headwise_kernels::HeadView;
+use headwise_kernels::attend::Job;
 
 use crate::tap::LayerTap;
 
@@ -40,9 +44,9 @@ pub struct Span<'a> {
     pub logits: Wanted,
 }
 
-/// Buffers of a forward pass, kept between passes so that a steady state allocates nothing large but the logits.
+/// Buffers of a forward pass and its results, kept between passes so that a steady state allocates nothing.
 /// Grows to the largest pass that it has seen.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Workspace {
     /// Residual stream `[rows][hidden]`.
     pub(crate) x: Vec<f32>,
@@ -57,6 +61,33 @@ pub struct Workspace {
     /// `[rows][head_dim / 2]`.
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
+    /// `[wanted rows][vocabulary]`
+    pub(crate) logits: Vec<f32>,
+    /// Position of each span's first token.
+    pub(crate) first: Vec<u32>,
+    /// Rows of each span.
+    pub(crate) rows: Vec<Range<usize>>,
+    /// Rows of each span that serve logits.
+    pub(crate) wanted: Vec<Range<usize>>,
+    /// The heads of a layer, of all spans. Empty between layers, as are the jobs.
+    pub(crate) heads: Vec<HeadView<'static, BlockHandle>>,
+    pub(crate) jobs: Vec<Job<'static, BlockHandle>>,
+}
+
+/// The logits of a pass, borrowed from its [`Workspace`].
+#[derive(Debug, Clone, Copy)]
+pub struct Logits<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: &'a [Range<usize>],
+    pub(crate) vocab: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// Those of span `index`: `[wanted rows][vocabulary]`. Panics, as indexing does, where the pass had no such span.
+    pub fn span(&self, index: usize) -> &'a [f32] {
+        let Range { start, end } = self.rows[index];
+        &self.data[start * self.vocab..end * self.vocab]
+    }
 }
 
 /// The first `len` numbers of a buffer that grows when it must.

@@ -134,7 +134,7 @@ impl<'m> Sequence<'m> {
     fn feed(&mut self, tokens: &[u32]) -> Outcome {
         let span = Span { tokens, cache: &mut self.cache, tap: &mut self.window, logits: Wanted::Last };
         let logits = self.model.forward(&mut [span], &mut self.space, None)?;
-        self.logits = logits.into_iter().flatten().collect();
+        self.logits = logits.span(0).to_vec();
         self.seen += tokens.len();
         Ok(())
     }
@@ -144,7 +144,7 @@ impl<'m> Sequence<'m> {
         let rows = self.window.rows.min(self.seen);
         let query_positions: Vec<u32> = (self.seen - rows..self.seen).map(|position| position as u32).collect();
         let layers = 0..shape.layers;
-        let views: Vec<_> = layers.clone().map(|layer| self.cache.heads(layer)).collect();
+        let views: Vec<Vec<_>> = layers.clone().map(|layer| self.cache.heads(layer).collect()).collect();
         let of_layer = |layer| (0..shape.kv_heads).map(|head| self.cache.positions(layer, head)).collect();
         let positions: Vec<Vec<&[u32]>> = layers.clone().map(of_layer).collect();
         let inputs: Vec<_> = layers
