@@ -9,6 +9,8 @@ pub mod matmul;
 pub mod pool1d;
 mod rows;
 pub mod simd;
+#[cfg(target_arch = "aarch64")]
+mod simd_neon;
 pub mod simd_vector;
 pub mod topk;
 pub mod topk_across_heads;
