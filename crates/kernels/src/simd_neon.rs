@@ -1,6 +1,6 @@
 //! The vector of aarch64, where every machine has NEON.
 
-use std::arch::aarch64::*;
+use std::arch::{aarch64::*, asm};
 
 use crate::simd_vector::{Vector, methods};
 
@@ -24,10 +24,10 @@ impl Vector for F32x4 {
         fn load_bf16(source: &[u8]) -> Self =
             Self(vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(source.as_ptr())))));
         #[check(source, 8)]
-        fn load_f16(source: &[u8]) -> Self = Self(vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(source.as_ptr()))));
+        fn load_f16(source: &[u8]) -> Self = Self(widened(vreinterpret_u16_u8(vld1_u8(source.as_ptr()))));
         #[check(source, 2)]
         fn splat_f16(source: &[u8]) -> Self =
-            Self(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(u16::from_ne_bytes([source[0], source[1]])))));
+            Self(widened(vdup_n_u16(u16::from_ne_bytes([source[0], source[1]]))));
         #[check(source, 4)]
         fn load_i8(source: &[u8]) -> Self =
             Self(vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(four(source)))))));
@@ -64,4 +64,20 @@ fn four(source: &[u8]) -> uint8x8_t {
     let bytes = u32::from_le_bytes([source[0], source[1], source[2], source[3]]);
     // SAFETY: NEON is part of aarch64; nothing is read from memory.
     unsafe { vcreate_u8(u64::from(bytes)) }
+}
+
+/// IEEE halves as f32. The intrinsic for it, `vcvt_f32_f16`, came with Rust 1.94.
+#[inline(always)]
+fn widened(halves: uint16x4_t) -> float32x4_t {
+    let numbers;
+    // SAFETY: the instruction is part of NEON; it reads one register and writes another.
+    unsafe {
+        asm!(
+            "fcvtl {numbers:v}.4s, {halves:v}.4h",
+            numbers = lateout(vreg) numbers,
+            halves = in(vreg) halves,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    numbers
 }
