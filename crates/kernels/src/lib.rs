@@ -10,6 +10,8 @@ pub mod pool1d;
 mod rows;
 pub mod simd;
 mod simd_cells;
+#[cfg(target_arch = "aarch64")]
+mod simd_neon;
 pub mod simd_vector;
 pub mod topk;
 pub mod topk_across_heads;

@@ -100,8 +100,7 @@ pub trait Vector: Copy {
     }
 }
 
-/// Four lanes in plain Rust: SSE2 on baseline x86-64, NEON on aarch64 (where the compiler turns each operation into one
-/// instruction), scalar elsewhere.
+/// Four lanes in plain Rust, for every machine: SSE2 on baseline x86-64.
 #[derive(Debug, Clone, Copy)]
 pub struct F32x4([f32; 4]);
 
@@ -121,7 +120,7 @@ impl F32x4 {
 
 impl Vector for F32x4 {
     const LANES: usize = 4;
-    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 32 } else { 16 };
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -185,18 +184,8 @@ impl Vector for F32x4 {
     }
     #[inline(always)]
     fn mul_add(self, factor: Self, term: Self) -> Self {
-        // Without an FMA instruction `f32::mul_add` is a slow library call.
-        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
-            let (a, b, c) = (self.0, factor.0, term.0);
-            Self([
-                a[0].mul_add(b[0], c[0]),
-                a[1].mul_add(b[1], c[1]),
-                a[2].mul_add(b[2], c[2]),
-                a[3].mul_add(b[3], c[3]),
-            ])
-        } else {
-            self.mul(factor).add(term)
-        }
+        // `f32::mul_add` would be a slow library call.
+        self.mul(factor).add(term)
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -217,6 +206,24 @@ impl Vector for F32x4 {
     }
 }
 
+/// Methods of a vector type whose bodies are one expression of intrinsics each.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! methods {
+    ($($(#[check($slice:ident, $length:expr)])? fn $name:ident($($arg:tt)*) $(-> $ret:ty)? = $body:expr;)*) => {
+        $(
+            #[inline(always)]
+            fn $name($($arg)*) $(-> $ret)? {
+                $(assert!($slice.len() >= $length);)?
+                // SAFETY: these types are only used in functions compiled for, and called on, machines with their
+                // features (`dispatch!`); what is read or written lies in the slice whose length was checked.
+                unsafe { $body }
+            }
+        )*
+    };
+}
+#[cfg(target_arch = "aarch64")]
+pub(crate) use methods;
+
 #[cfg(target_arch = "x86_64")]
 pub use x86::{F32x8, F32x16};
 
@@ -232,21 +239,6 @@ mod x86 {
     /// Sixteen lanes: AVX-512 F, BW, DQ, VL.
     #[derive(Clone, Copy)]
     pub struct F32x16(__m512);
-
-    /// Every method body is one expression of intrinsics.
-    macro_rules! methods {
-        ($($(#[check($slice:ident, $length:expr)])? fn $name:ident($($arg:tt)*) $(-> $ret:ty)? = $body:expr;)*) => {
-            $(
-                #[inline(always)]
-                fn $name($($arg)*) $(-> $ret)? {
-                    $(assert!($slice.len() >= $length);)?
-                    // SAFETY: these types are only used in functions compiled for, and called on, machines with their
-                    // features (`dispatch!`); what is read or written lies in the slice whose length was checked.
-                    unsafe { $body }
-                }
-            )*
-        };
-    }
 
     impl Vector for F32x8 {
         const LANES: usize = 8;
@@ -410,8 +402,14 @@ pub trait Vectors: Isa {
     type Vector: Vector;
 }
 
+#[cfg(not(target_arch = "aarch64"))]
 impl Vectors for simd::Baseline {
     type Vector = F32x4;
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Vectors for simd::Baseline {
+    type Vector = crate::simd_neon::F32x4;
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,6 +1,8 @@
 //! Every implementation of every kernel against its f64 reference, over one table of shapes, plus properties.
 
 mod attend;
+mod edges;
 mod scores;
 mod selection;
 mod support;
+mod vectors;
