@@ -34,8 +34,7 @@ fn step(cache: &KvCache, q: &[f32], out: &mut [f32]) {
 }
 
 fn decode(criterion: &mut Criterion) {
-    let mut group =
-        Group::new(criterion, "attend, one token, SmolLM2-135M: 30 layers, 3 KV heads, group 3, d 64", 20, 600);
+    let mut group = Group::new(criterion, "decode attention, all layers of SmolLM2-135M", 20, 600);
     let row = SMOLLM2.query_heads() * SMOLLM2.head_dim;
     let (q, mut out) = (noise(row), vec![0.0; row]);
     for len in [128, 790, 2048, 7900] {
@@ -52,7 +51,7 @@ fn decode(criterion: &mut Criterion) {
 }
 
 fn decode_wide(criterion: &mut Criterion) {
-    let mut group = Group::new(criterion, "attend, one token, one layer: 8 KV heads, group 4, d 128", 20, 800);
+    let mut group = Group::new(criterion, "decode attention, 8 KV heads, group 4, d 128", 20, 800);
     let row = WIDE.query_heads() * WIDE.head_dim;
     let (q, mut out) = (noise(row), vec![0.0; row]);
     let slots = WIDE.kv_heads * (32 << 10);
@@ -72,10 +71,10 @@ fn prefill(criterion: &mut Criterion) {
     const ROWS: usize = 512;
     let one_layer = |shape: KvShape| KvShape { layers: 1, ..shape };
     for (name, shape, lengths) in [
-        ("SmolLM2-135M: 3 KV heads, group 3, d 64", one_layer(SMOLLM2), &[512, 2048, 7900][..]),
+        ("one layer of SmolLM2-135M", one_layer(SMOLLM2), &[512, 2048, 7900][..]),
         ("8 KV heads, group 4, d 128", WIDE, &[2048]),
     ] {
-        let mut group = Group::new(criterion, &format!("attend, 512 rows, one layer of {name}"), 10, 1000);
+        let mut group = Group::new(criterion, &format!("prefill attention, 512 rows, {name}"), 10, 1000);
         let row = shape.query_heads() * shape.head_dim;
         let (q, mut out) = (noise(ROWS * row), vec![0.0; ROWS * row]);
         let scale = (shape.head_dim as f32).sqrt().recip();

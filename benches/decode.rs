@@ -10,6 +10,7 @@ mod roofline;
 use std::collections::HashSet;
 use std::hint::black_box;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use common::{cache, compacted_cache, noise, spread};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -71,14 +72,17 @@ impl Load {
 fn step(group: &mut Group, name: &str, load: Load) {
     let mut space = Workspace::default();
     let mut caches = None;
-    group.bench(name, load.step(), || {
+    group.bench_timed(name, load.step(), || {
         let caches = caches.get_or_insert_with(|| load.caches());
         let mut taps = vec![NoTap; caches.len()];
         let mut spans: Vec<Span> = (caches.iter_mut().zip(&mut taps))
             .map(|(cache, tap)| Span { tokens: &[1], cache, tap, logits: Wanted::Last })
             .collect();
+        let start = Instant::now();
         black_box(LOADED.model.forward(&mut spans, &mut space, None).expect("room in the context"));
+        let elapsed = start.elapsed();
         caches.iter_mut().for_each(|cache| cache.truncate(load.tokens as u32));
+        elapsed
     });
 }
 

@@ -48,7 +48,8 @@ impl Limits {
         let level = Level::detect();
         let aligned = &self.buffer[self.buffer.as_ptr().align_offset(64)..];
         // A multiple of what one round reads, whatever the vector.
-        let share = aligned.len() / threads & !(STREAMS * VECTORS * 16 - 1);
+        let round = STREAMS * VECTORS * 16;
+        let share = aligned.len() / threads / round * round;
         let (_, lanes) = multiply(level, 0.5, 0);
         let mut measured = Measured::default();
         for _ in 0..PASSES {

@@ -70,6 +70,19 @@ impl<'c> Group<'c> {
 
     /// Times `step` with one thread and with all.
     pub fn bench(&mut self, shape: &str, work: Work, mut step: impl FnMut() + Send) {
+        self.bench_runs(shape, work, |runs| {
+            let start = Instant::now();
+            (0..runs).for_each(|_| step());
+            start.elapsed()
+        });
+    }
+
+    /// The same for a step that tells how long it took, because not all of it counts.
+    pub fn bench_timed(&mut self, shape: &str, work: Work, mut step: impl FnMut() -> Duration + Send) {
+        self.bench_runs(shape, work, |runs| (0..runs).map(|_| step()).sum());
+    }
+
+    fn bench_runs(&mut self, shape: &str, work: Work, mut time: impl FnMut(u64) -> Duration + Send) {
         let (bytes, operations) = (work.bytes as u64, work.operations as u64);
         self.group.throughput(match operations {
             0 => Throughput::Bytes(bytes),
@@ -84,17 +97,12 @@ impl<'c> Group<'c> {
             self.group.bench_function(id, |bencher| {
                 // Here, because this does not run where a filter leaves the bench out.
                 if *MEASURING && before.is_none() {
-                    // Whatever `step` makes only once is not part of the warm-up, by which criterion plans.
-                    pool.install(&mut step);
+                    // Whatever the first run makes for all is not part of the warm-up, by which criterion plans.
+                    pool.install(|| time(1));
                     before = Some(MACHINE.limits.measure(pool));
                 }
                 bencher.iter_custom(|runs| {
-                    let step = &mut step;
-                    let elapsed = pool.install(move || {
-                        let start = Instant::now();
-                        (0..runs).for_each(|_| step());
-                        start.elapsed()
-                    });
+                    let elapsed = pool.install(|| time(runs));
                     seconds.push(elapsed.as_secs_f64() / runs as f64);
                     elapsed
                 });
