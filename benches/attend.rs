@@ -29,7 +29,7 @@ fn work(shape: KvShape, slots_seen: usize, slots_stored: usize) -> Work {
 fn step(cache: &KvCache, q: &[f32], out: &mut [f32]) {
     let scale = (cache.shape().head_dim as f32).sqrt().recip();
     for layer in 0..cache.shape().layers {
-        attend(q, 1, &cache.heads(layer), None, scale, out).expect("valid");
+        attend(q, 1, &cache.heads(layer).collect::<Vec<_>>(), None, scale, out).expect("valid");
     }
 }
 
@@ -83,7 +83,7 @@ fn prefill(criterion: &mut Criterion) {
             // The last row sees `len` slots, each row before it one less.
             let seen = shape.kv_heads * ROWS * (2 * len + 1 - ROWS) / 2;
             group.bench(&format!("{len} slots"), work(shape, seen, shape.kv_heads * len), || {
-                attend(&q, ROWS, &cache.heads(0), None, scale, &mut out).expect("valid");
+                attend(&q, ROWS, &cache.heads(0).collect::<Vec<_>>(), None, scale, &mut out).expect("valid");
             });
         }
         group.finish();

@@ -151,7 +151,7 @@ fn parts(criterion: &mut Criterion) {
         let caches = LazyLock::new(|| load.caches());
         group.bench(&attention(tokens), load.attention(), || {
             for layer in 0..config.layers {
-                attend(&q, 1, &caches[0].heads(layer), None, scale, &mut out).expect("valid");
+                attend(&q, 1, &caches[0].heads(layer).collect::<Vec<_>>(), None, scale, &mut out).expect("valid");
             }
         });
     }

@@ -38,7 +38,7 @@ fn scoring(criterion: &mut Criterion) {
             let window = Window { queries: &queries, positions: &positions, query_heads: 9, scale: 0.125 };
             // Layers in parallel, as the policies have it.
             (0..SMOLLM2.layers).into_par_iter().for_each(|layer| {
-                for (head, &view) in cache.heads(layer).iter().enumerate() {
+                for (head, view) in cache.heads(layer).enumerate() {
                     let scores = kernel.run(&window, head, SMOLLM2.kv_heads, view, cache.positions(layer, head));
                     black_box(scores.expect("valid"));
                 }
