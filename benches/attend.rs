@@ -1,95 +1,94 @@
-//! Attention and the selection kernels at the sizes of SmolLM2-135M: 30 layers, 3 KV heads, 3 query heads each, 64 dimensions, f16.
-//!
-//! `HEADWISE_SIMD=baseline|avx2` measures a lower instruction set, `RAYON_NUM_THREADS` another number of threads.
+//! Attention, decode and prefill. `HEADWISE_SIMD=baseline|avx2` measures a lower instruction set.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use headwise_core::Codec;
-use headwise_kernels::{BlockLayout, HeadView, Pool1d, RowReduce, Window, WindowScores, attend, key_norm, topk};
-use std::hint::black_box;
+#![allow(missing_docs, reason = "a program")]
 
-const LAYERS: usize = 30;
-const KV_HEADS: usize = 3;
-const QUERY_HEADS: usize = 9;
-const HEAD_DIM: usize = 64;
-const SLOTS: usize = 2048;
-const LAYOUT: BlockLayout = BlockLayout { codec: Codec::F16, head_dim: HEAD_DIM, slots: 64 };
+mod common;
+mod roofline;
 
-/// Reproducible numbers in (-1, 1).
-fn noise(n: usize) -> Vec<f32> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
+use std::sync::LazyLock;
 
-/// The blocks of every (layer, head).
-fn cache() -> Vec<Vec<Vec<u8>>> {
-    let numbers = noise(LAYOUT.bytes() / 2);
-    let block: Vec<u8> = numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_ne_bytes()).collect();
-    vec![vec![block; SLOTS / LAYOUT.slots]; LAYERS * KV_HEADS]
-}
+use common::{SMOLLM2, cache, compacted_cache, noise, spread};
+use criterion::{Criterion, criterion_group, criterion_main};
+use headwise_cache::KvCache;
+use headwise_core::{Codec, KvShape};
+use headwise_kernels::attend;
+use roofline::{Group, Work};
 
-fn heads(cache: &[Vec<Vec<u8>>], layer: usize, len: usize) -> Vec<HeadView<'_, Vec<u8>>> {
-    let layer = &cache[layer * KV_HEADS..][..KV_HEADS];
-    layer.iter().map(|blocks| HeadView { layout: LAYOUT, blocks, len }).collect()
-}
+/// A layer of a model with 8B parameters.
+const WIDE: KvShape = KvShape { layers: 1, kv_heads: 8, group: 4, head_dim: 128 };
 
-fn decode(c: &mut Criterion) {
-    let cache = cache();
-    let q = noise(QUERY_HEADS * HEAD_DIM);
-    let mut out = vec![0.0; q.len()];
-    let mut group = c.benchmark_group("attend, one token, all layers");
-    for len in [128, 400, SLOTS] {
-        group.throughput(Throughput::Bytes((LAYERS * KV_HEADS * len * 2 * LAYOUT.row_bytes()) as u64));
-        group.bench_function(BenchmarkId::from_parameter(format!("{len} slots")), |b| {
-            b.iter(|| {
-                for layer in 0..LAYERS {
-                    attend(&q, 1, &heads(&cache, layer, len), None, 0.125, &mut out).expect("valid");
-                }
-            });
-        });
+/// Query rows that see `slots` slots in all, in every KV head: each number of K and V is multiplied and added once per query.
+fn work(shape: KvShape, slots_seen: usize, slots_stored: usize) -> Work {
+    Work {
+        bytes: slots_stored * shape.slot_bytes(Codec::F16),
+        operations: slots_seen * shape.group * shape.head_dim * 4,
     }
 }
 
-fn prefill(c: &mut Criterion) {
-    let cache = cache();
-    let rows = 512;
-    let q = noise(rows * QUERY_HEADS * HEAD_DIM);
-    let mut out = vec![0.0; q.len()];
-    let mut group = c.benchmark_group("attend, 512 rows, one layer");
-    group.sample_size(20);
-    for len in [512, SLOTS] {
-        // Multiplications and additions of Q·K and of P·V over the slots that the rows see, in "elements".
-        let seen = rows * (2 * len - rows + 1) / 2;
-        group.throughput(Throughput::Elements((seen * QUERY_HEADS * HEAD_DIM * 4) as u64));
-        group.bench_function(BenchmarkId::from_parameter(format!("{len} slots")), |b| {
-            b.iter(|| attend(&q, rows, &heads(&cache, 0, len), None, 0.125, &mut out).expect("valid"));
-        });
+/// Attention of one token in every layer of `cache`.
+fn step(cache: &KvCache, q: &[f32], out: &mut [f32]) {
+    let scale = (cache.shape().head_dim as f32).sqrt().recip();
+    for layer in 0..cache.shape().layers {
+        attend(q, 1, &cache.heads(layer).collect::<Vec<_>>(), None, scale, out).expect("valid");
     }
 }
 
-fn selection(c: &mut Criterion) {
-    let cache = cache();
-    let head = heads(&cache, 0, SLOTS)[0];
-    let mut group = c.benchmark_group("selection, one KV head of 2048 slots");
-    let queries = noise(32 * QUERY_HEADS * HEAD_DIM);
-    let rows: Vec<u32> = (SLOTS as u32 - 32..SLOTS as u32).collect();
-    let slots: Vec<u32> = (0..SLOTS as u32).collect();
-    let window = Window { queries: &queries, positions: &rows, query_heads: QUERY_HEADS, scale: 0.125 };
-    let kernel = WindowScores { rows: RowReduce::Mean };
-    group.bench_function("window_scores, 32 rows", |b| {
-        b.iter(|| kernel.run(black_box(&window), 0, KV_HEADS, head, &slots).expect("valid"));
+fn decode(criterion: &mut Criterion) {
+    let mut group = Group::new(criterion, "decode attention, all layers of SmolLM2-135M", 20, 600);
+    let row = SMOLLM2.query_heads() * SMOLLM2.head_dim;
+    let (q, mut out) = (noise(row), vec![0.0; row]);
+    for len in [128, 790, 2048, 7900] {
+        let cache = LazyLock::new(|| cache(SMOLLM2, len));
+        let slots = SMOLLM2.layers * SMOLLM2.kv_heads * len;
+        group.bench(&format!("{len} slots"), work(SMOLLM2, slots, slots), || step(&cache, &q, &mut out));
+    }
+    let lengths = spread(SMOLLM2.kv_heads, SMOLLM2.kv_heads * 790, 10.0);
+    let cache = LazyLock::new(|| compacted_cache(SMOLLM2, 7900, &lengths));
+    let slots = SMOLLM2.layers * SMOLLM2.kv_heads * 790;
+    let name = "790 slots on average, 10-fold between heads";
+    group.bench(name, work(SMOLLM2, slots, slots), || step(&cache, &q, &mut out));
+    group.finish();
+}
+
+fn decode_wide(criterion: &mut Criterion) {
+    let mut group = Group::new(criterion, "decode attention, 8 KV heads, group 4, d 128", 20, 800);
+    let row = WIDE.query_heads() * WIDE.head_dim;
+    let (q, mut out) = (noise(row), vec![0.0; row]);
+    let slots = WIDE.kv_heads * (32 << 10);
+    let even = LazyLock::new(|| cache(WIDE, 32 << 10));
+    group.bench("32768 slots", work(WIDE, slots, slots), || step(&even, &q, &mut out));
+    drop(even);
+    let ragged = LazyLock::new(|| {
+        let lengths = spread(WIDE.kv_heads, slots, 100.0);
+        compacted_cache(WIDE, lengths[WIDE.kv_heads - 1], &lengths)
     });
-    let scores = noise(SLOTS);
-    let ahead = Pool1d::LookAhead { span: 24, decay: 0.9 };
-    group.bench_function("look-ahead pooling", |b| b.iter(|| ahead.run(black_box(&scores)).expect("valid")));
-    group.bench_function("key_norm", |b| b.iter(|| key_norm(black_box(head)).expect("valid")));
-    group.bench_function("topk", |b| b.iter(|| topk(black_box(&scores), SLOTS / 5).expect("valid")));
+    let name = "32768 slots on average, 100-fold between heads";
+    group.bench(name, work(WIDE, slots, slots), || step(&ragged, &q, &mut out));
+    group.finish();
 }
 
-criterion_group!(benches, decode, prefill, selection);
+fn prefill(criterion: &mut Criterion) {
+    const ROWS: usize = 512;
+    let one_layer = |shape: KvShape| KvShape { layers: 1, ..shape };
+    for (name, shape, lengths) in [
+        ("one layer of SmolLM2-135M", one_layer(SMOLLM2), &[512, 2048, 7900][..]),
+        ("8 KV heads, group 4, d 128", WIDE, &[2048]),
+    ] {
+        let mut group = Group::new(criterion, &format!("prefill attention, 512 rows, {name}"), 10, 1000);
+        let row = shape.query_heads() * shape.head_dim;
+        let (q, mut out) = (noise(ROWS * row), vec![0.0; ROWS * row]);
+        let scale = (shape.head_dim as f32).sqrt().recip();
+        for &len in lengths {
+            let cache = LazyLock::new(|| cache(shape, len));
+            // The last row sees `len` slots, each row before it one less.
+            let seen = shape.kv_heads * ROWS * (2 * len + 1 - ROWS) / 2;
+            group.bench(&format!("{len} slots"), work(shape, seen, shape.kv_heads * len), || {
+                attend(&q, ROWS, &cache.heads(0).collect::<Vec<_>>(), None, scale, &mut out).expect("valid");
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, decode, decode_wide, prefill);
 criterion_main!(benches);

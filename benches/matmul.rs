@@ -1,12 +1,15 @@
 //! Products with weights: every format for one row (decode), eight (a batch of sessions) and 512 (a prefill chunk), and all layers
-//! of a 135M-parameter Llama (30 layers, width 576, Q4_1) for one token.
-//!
-//! The rate is that of weight bytes for few rows and of floating-point operations, two per weight and row, for many.
+//! of a 135M-parameter Llama (30 layers, width 576, Q4_1) for one token and for eight.
 
-use std::{hint::black_box, time::Duration};
+#![allow(missing_docs, reason = "a program")]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+mod roofline;
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
 use headwise_kernels::matmul::{GgmlDType, Matrix, Product, linear, linear_all};
+use roofline::{Group, Work};
 
 const DTYPES: [GgmlDType; 15] = [
     GgmlDType::F32,
@@ -26,31 +29,34 @@ const DTYPES: [GgmlDType; 15] = [
     GgmlDType::Q8K,
 ];
 
+/// Weights that no cache holds.
+const MEMORY: usize = 128 << 20;
+
 /// Any bytes are weights; these make every scale an ordinary small number.
-fn weight(dtype: GgmlDType, rows: usize, cols: usize) -> Vec<u8> {
-    vec![0x1b; rows * cols / dtype.block_size() * dtype.type_size()]
+const BYTE: u8 = 0x1b;
+
+fn bytes(dtype: GgmlDType, rows: usize, cols: usize) -> usize {
+    rows * cols / dtype.block_size() * dtype.type_size()
 }
 
 fn formats(criterion: &mut Criterion) {
     let (rows, cols) = (4096, 1536);
-    for m in [1, 8, 512] {
-        let mut group = criterion.benchmark_group(format!("linear/{m}"));
-        group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(10);
+    let memory = vec![BYTE; MEMORY];
+    for (m, milliseconds) in [(1, 250), (8, 250), (512, 700)] {
+        let mut group = Group::new(criterion, &format!("linear, {m} x 1536 times 1536 x 4096"), 10, milliseconds);
         let x = vec![0.5; m * cols];
         let mut out = vec![0.0; m * rows];
         for dtype in DTYPES {
-            let data = weight(dtype, rows, cols);
-            let w = Matrix::new(&data, dtype, rows, cols).expect("the bytes fit the shape");
-            let operations = (2 * m * rows * cols) as u64;
-            group.throughput(if m < 16 {
-                Throughput::Bytes(data.len() as u64)
-            } else {
-                Throughput::Elements(operations)
-            });
-            group.bench_function(BenchmarkId::from_parameter(format!("{dtype:?}")), |bencher| {
-                bencher.iter(|| linear(black_box(&mut out), &x, w, None).expect("the shapes agree"));
+            let bytes = bytes(dtype, rows, cols);
+            // One weight after another, so that each comes from memory.
+            let mut weights = memory.chunks_exact(bytes).cycle();
+            group.bench(&format!("{dtype:?}"), Work { bytes, operations: 2 * m * rows * cols }, || {
+                let data = weights.next().expect("at least one weight fits");
+                let w = Matrix::new(data, dtype, rows, cols).expect("the bytes fit the shape");
+                linear(black_box(&mut out), &x, w, None).expect("the shapes agree");
             });
         }
+        group.finish();
     }
 }
 
@@ -63,33 +69,33 @@ fn token(criterion: &mut Criterion) {
     let dtype = GgmlDType::Q4_1;
     let layers: Vec<Vec<Vec<u8>>> = (0..30)
         .map(|_| {
-            STEPS.iter().flat_map(|&(cols, rows)| rows.iter().map(move |&rows| weight(dtype, rows, cols))).collect()
+            let weight = |cols, rows| vec![BYTE; bytes(dtype, rows, cols)];
+            STEPS.iter().flat_map(|&(cols, rows)| rows.iter().map(move |&rows| weight(cols, rows))).collect()
         })
         .collect();
-    let mut group = criterion.benchmark_group("llama-135m/layers");
-    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2)).sample_size(20);
+    let bytes = layers.iter().flatten().map(Vec::len).sum();
+    let weights: usize = STEPS.iter().map(|(cols, rows)| cols * rows.iter().sum::<usize>()).sum();
+    let mut group = Group::new(criterion, "linear_all, the layers of SmolLM2-135M in Q4_1", 20, 800);
     for m in [1, 8] {
         let x = vec![0.5; m * INNER];
-        group.throughput(Throughput::Bytes(layers.iter().flatten().map(|data| data.len() as u64).sum()));
-        group.bench_function(BenchmarkId::from_parameter(m), |bencher| {
-            bencher.iter(|| {
-                for layer in &layers {
-                    let mut weights = layer.iter();
-                    for (cols, rows) in STEPS {
-                        let mut out: Vec<Vec<f32>> = rows.iter().map(|rows| vec![0.0; m * rows]).collect();
-                        let mut products: Vec<_> = (out.iter_mut().zip(rows).zip(&mut weights))
-                            .map(|((out, &rows), data)| {
-                                let w = Matrix::new(data, dtype, rows, cols).expect("the bytes fit the shape");
-                                Product { out, w, bias: None }
-                            })
-                            .collect();
-                        linear_all(&x[..m * cols], &mut products).expect("the shapes agree");
-                        black_box(&out);
-                    }
+        group.bench(&format!("{m} x"), Work { bytes, operations: 2 * m * 30 * weights }, || {
+            for layer in &layers {
+                let mut weights = layer.iter();
+                for (cols, rows) in STEPS {
+                    let mut out: Vec<Vec<f32>> = rows.iter().map(|rows| vec![0.0; m * rows]).collect();
+                    let mut products: Vec<_> = (out.iter_mut().zip(rows).zip(&mut weights))
+                        .map(|((out, &rows), data)| {
+                            let w = Matrix::new(data, dtype, rows, cols).expect("the bytes fit the shape");
+                            Product { out, w, bias: None }
+                        })
+                        .collect();
+                    linear_all(&x[..m * cols], &mut products).expect("the shapes agree");
+                    black_box(&out);
                 }
-            });
+            }
         });
     }
+    group.finish();
 }
 
 criterion_group!(benches, formats, token);

@@ -1,0 +1,115 @@
+//! What happens once after a prompt of 7900 tokens: scoring, selection, compaction.
+
+#![allow(missing_docs, reason = "a program")]
+
+mod common;
+mod roofline;
+
+use std::hint::black_box;
+use std::sync::LazyLock;
+
+use common::{SMOLLM2, cache, noise};
+use criterion::{Criterion, criterion_group, criterion_main};
+use headwise_cache::block_layout;
+use headwise_core::{Codec, Indptr, Ragged};
+use headwise_kernels::{
+    Pool1d, RowReduce, Window, WindowScores, compact, key_norm, topk, topk::reference, topk_across_heads,
+};
+use rayon::prelude::*;
+use roofline::{Group, Work, note, seconds};
+
+/// Slots of every head of the cache.
+const SLOTS: usize = 7900;
+/// Heads of all layers.
+const HEADS: usize = SMOLLM2.layers * SMOLLM2.kv_heads;
+/// Scores of one selection: 8 heads of 32768 slots.
+const SCORES: usize = 1 << 18;
+
+fn scoring(criterion: &mut Criterion) {
+    let cache = LazyLock::new(|| cache(SMOLLM2, SLOTS));
+    let keys = HEADS * SLOTS * SMOLLM2.slot_bytes(Codec::F16) / 2;
+    let mut group = Group::new(criterion, "scoring, 90 heads of 7900 slots", 10, 1500);
+    for rows in [8, 32] {
+        let queries = noise(rows * SMOLLM2.query_heads() * SMOLLM2.head_dim);
+        let positions: Vec<u32> = (SLOTS - rows..SLOTS).map(|position| position as u32).collect();
+        let kernel = WindowScores { rows: RowReduce::Mean };
+        let work = Work { bytes: keys, operations: 2 * rows * SMOLLM2.group * HEADS * SLOTS * SMOLLM2.head_dim };
+        group.bench(&format!("window_scores, {rows} rows"), work, || {
+            let window = Window { queries: &queries, positions: &positions, query_heads: 9, scale: 0.125 };
+            // Layers in parallel, as the policies have it.
+            (0..SMOLLM2.layers).into_par_iter().for_each(|layer| {
+                for (head, view) in cache.heads(layer).enumerate() {
+                    let scores = kernel.run(&window, head, SMOLLM2.kv_heads, view, cache.positions(layer, head));
+                    black_box(scores.expect("valid"));
+                }
+            });
+        });
+    }
+    group.bench("key_norm", Work { bytes: keys, operations: keys }, || {
+        (0..SMOLLM2.layers).into_par_iter().for_each(|layer| {
+            for view in cache.heads(layer) {
+                black_box(key_norm(view).expect("valid"));
+            }
+        });
+    });
+    group.finish();
+}
+
+fn pooling(criterion: &mut Criterion) {
+    let scores = noise(SCORES);
+    let mut group = Group::new(criterion, "pool1d, 262144 scores", 10, 200);
+    for (name, kernel) in [
+        ("average of 5", Pool1d::Average { kernel: 5 }),
+        ("max of 7", Pool1d::Max { kernel: 7 }),
+        ("look-ahead of 24", Pool1d::LookAhead { span: 24, decay: 0.9 }),
+    ] {
+        let work = Work { bytes: 2 * 4 * SCORES, operations: 0 };
+        group.bench(name, work, || drop(black_box(kernel.run(&scores).expect("valid"))));
+    }
+    group.finish();
+}
+
+fn selecting(criterion: &mut Criterion) {
+    const KEEP: usize = SCORES / 10;
+    let scores = noise(SCORES);
+    let heads = Ragged::new(Indptr::from_lengths([SCORES / 8; 8]), scores.clone()).expect("eight heads");
+    let work = Work { bytes: 4 * SCORES, operations: 0 };
+    let mut group = Group::new(criterion, "selection, a tenth of 262144 scores", 10, 400);
+    group.bench("topk", work, || drop(black_box(topk(&scores, KEEP).expect("valid"))));
+    group.bench("topk_across_heads, 8 heads", work, || {
+        drop(black_box(topk_across_heads(&heads, KEEP).expect("valid")));
+    });
+    group.bench("stable sort", work, || drop(black_box(reference::topk(&scores, KEEP))));
+    let rows = group.finish();
+    for what in ["topk", "topk_across_heads, 8 heads"] {
+        if let (Some(kernel), Some(sort)) = (seconds(&rows, what, 1), seconds(&rows, "stable sort", 1)) {
+            note(&format!("{what}: {:.1} times as fast as a stable sort, one thread.", sort / kernel));
+        }
+    }
+}
+
+fn compaction(criterion: &mut Criterion) {
+    let layout = block_layout(SMOLLM2.head_dim, Codec::F16);
+    let (block, head) = (layout.bytes(), layout.blocks_for(SLOTS) * layout.bytes());
+    // As in a pool: every block at the start of a page.
+    let mut memory = vec![1u8; HEADS * head + 4096];
+    let start = memory.as_ptr().align_offset(4096);
+    let order = noise(SLOTS);
+    let mut group = Group::new(criterion, "compact, 90 heads of 7900 slots", 10, 600);
+    for percent in [10, 50] {
+        let keep = topk(&order, SLOTS * percent / 100).expect("no NaN");
+        // Which slots survive does not depend on what is in them, so that they can be moved again and again.
+        let moved = keep.iter().enumerate().filter(|&(to, &from)| to != from as usize).count();
+        let bytes = 2 * HEADS * moved * SMOLLM2.slot_bytes(Codec::F16);
+        group.bench(&format!("{percent}% kept"), Work { bytes, operations: 0 }, || {
+            memory[start..][..HEADS * head].par_chunks_exact_mut(head).for_each(|head| {
+                let mut blocks: Vec<&mut [u8]> = head.chunks_exact_mut(block).collect();
+                compact(&mut blocks, layout, &keep).expect("ascending slots");
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, scoring, pooling, selecting, compaction);
+criterion_main!(benches);
