@@ -102,7 +102,7 @@ pub trait Vector: Copy {
 
 /// Four lanes in plain Rust, for every machine: SSE2 on baseline x86-64.
 #[derive(Debug, Clone, Copy)]
-pub struct F32x4([f32; 4]);
+pub struct F32x4(pub(crate) [f32; 4]);
 
 impl F32x4 {
     #[inline(always)]
@@ -234,11 +234,11 @@ mod x86 {
 
     /// Eight lanes: AVX2 + FMA + F16C.
     #[derive(Clone, Copy)]
-    pub struct F32x8(__m256);
+    pub struct F32x8(pub(crate) __m256);
 
     /// Sixteen lanes: AVX-512 F, BW, DQ, VL.
     #[derive(Clone, Copy)]
-    pub struct F32x16(__m512);
+    pub struct F32x16(pub(crate) __m512);
 
     impl Vector for F32x8 {
         const LANES: usize = 8;

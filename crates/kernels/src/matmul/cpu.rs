@@ -1,18 +1,18 @@
 //! CPU bodies.
 //!
-//! For one row of `x` weights are used where they are widened, in registers. For several, a task widens a tile of weights, span by
-//! span, into a buffer that stays in the cache, and multiplies all its rows of `x` with it in micro-tiles whose sums stay in
-//! registers. A dot product is always added up in the same way (lane by lane over at most [`SPAN`] columns, then over the lanes,
-//! then the spans in order), so the partition into tasks is free.
+//! For few rows of `x` weights are used where they are widened, in registers. For many, a part of the work widens a tile of
+//! weights, span by span, into a buffer that stays in the cache, and multiplies all its rows of `x` with it in micro-tiles whose
+//! sums stay in registers. A dot product is always added up in the same way (lane by lane over at most [`SPAN`] columns, then
+//! over the lanes, then the spans in order), so the partition is free.
 
-use std::{borrow::Cow, cell::RefCell};
-
-use rayon::prelude::*;
+use std::{cell::Cell, cell::RefCell};
 
 use super::{
     Matrix, Product,
-    formats::{Format, GROUP, with_format},
+    formats::{Format, PIECE, with_format},
     simd_dots::{dots, fetch_ahead, widened_dots},
+    simd_parts::{Part, for_each_part},
+    simd_quants::Quants,
 };
 use crate::{
     dispatch,
@@ -22,107 +22,93 @@ use crate::{
 
 /// Columns between two additions over the lanes: a micro-tile of that many columns stays in the first-level cache.
 const SPAN: usize = 1024;
-/// Rows of `x` in one task.
+/// Rows of `x` in one part.
 const X_ROWS: usize = 128;
-/// Weights whose widening and multiplication by one row of `x` is worth a task of its own, about.
-const TASK_WEIGHTS: usize = 64 * 1024;
+/// Weights whose widening and multiplication by one row of `x` is worth a part of its own, about.
+const PART_WEIGHTS: usize = 64 * 1024;
 /// Multiplications that take as long as one widening, about.
 const WIDENING: usize = 4;
-/// Weight rows of a tile: few enough for the first-level cache, or, with many rows of `x`, for the second.
-const TILE_ROWS: [usize; 2] = [8, 32];
+/// Up to as many rows of `x` are multiplied with weights in registers.
+const IN_REGISTERS: usize = 12;
+/// Weight rows of a tile: few enough for the second-level cache.
+const TILE_ROWS: usize = 32;
 
 thread_local! {
     /// A tile of widened weights, `[tile rows][span]`, from the first cache line on.
     static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Rows of `x` with padding; taken out while it is used.
+    static PADDED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// `x[m][cols]` with each row padded with zeros to whole groups.
-pub(super) fn padded(x: &[f32], cols: usize) -> Cow<'_, [f32]> {
-    if cols.is_multiple_of(GROUP) {
-        return Cow::Borrowed(x);
+/// `products` of `x[m][cols]`.
+pub(super) fn multiply(level: Level, x: &[f32], cols: usize, products: &mut [Product]) {
+    let m = x.len() / cols;
+    if cols.is_multiple_of(PIECE) {
+        return multiply_padded(level, x, m, products);
     }
-    let rest = cols.next_multiple_of(GROUP) - cols;
-    Cow::Owned(x.chunks_exact(cols).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, rest))).collect())
+    let stride = cols.next_multiple_of(PIECE);
+    let mut padded = PADDED.take();
+    padded.clear();
+    padded.resize(m * stride, 0.0);
+    for (padded, x) in padded.chunks_exact_mut(stride).zip(x.chunks_exact(cols)) {
+        padded[..cols].copy_from_slice(x);
+    }
+    multiply_padded(level, &padded, m, products);
+    PADDED.set(padded);
 }
 
-/// A range of weight rows and a range of rows of `x`.
-struct Task<'a, 'b> {
-    w: &'a Matrix<'a>,
-    bias: Option<&'a [f32]>,
-    first: usize,
-    x: &'a [f32],
-    /// One slice for each row of `x`, as long as there are weight rows.
-    out: Vec<&'b mut [f32]>,
-}
-
-/// `x` holds `m` rows, [`padded`].
-pub(super) fn multiply(level: Level, x: &[f32], m: usize, products: &mut [Product]) {
+/// [`multiply`] with rows of `x` that were padded with zeros to whole pieces.
+fn multiply_padded(level: Level, x: &[f32], m: usize, products: &mut [Product]) {
     let stride = x.len() / m;
-    let tile_rows = TILE_ROWS[usize::from(m > 16)];
-    let weights = TASK_WEIGHTS * (WIDENING + 1) / (WIDENING + m.min(X_ROWS));
-    let rows = (weights / stride).next_multiple_of(tile_rows).max(tile_rows);
-    let mut tasks = Vec::new();
-    for Product { out, w, bias } in products.iter_mut().filter(|product| product.w.rows > 0) {
-        for (out, x) in out.chunks_mut(X_ROWS * w.rows).zip(x.chunks(X_ROWS * stride)) {
-            let mut parts: Vec<_> = out.chunks_mut(w.rows).map(|row| row.chunks_mut(rows)).collect();
-            for first in (0..w.rows).step_by(rows) {
-                let out = parts.iter_mut().filter_map(Iterator::next).collect();
-                tasks.push(Task { w, bias: *bias, first, x, out });
-            }
+    let weights = PART_WEIGHTS * (WIDENING + 1) / (WIDENING + m.min(X_ROWS));
+    let rows = (weights / stride).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
+    for_each_part(products, m, rows, X_ROWS, |mut part| {
+        let x = &x[part.x.start * stride..part.x.end * stride];
+        if m <= IN_REGISTERS && stride == part.w.cols {
+            multiply_in_registers(level, x, &mut part);
+        } else {
+            TILE.with_borrow_mut(|buffer| multiply_tiles(level, x, stride, &mut part, buffer));
         }
-    }
-    tasks
-        .into_par_iter()
-        .for_each(|mut task| TILE.with_borrow_mut(|buffer| run(level, stride, tile_rows, &mut task, buffer)));
+        part.add_bias();
+    });
 }
 
-fn run(level: Level, stride: usize, tile_rows: usize, task: &mut Task, buffer: &mut Vec<f32>) {
-    match &mut task.out[..] {
-        [out] if stride == task.w.cols => multiply_row(level, task.w, task.first, task.x, out),
-        _ => multiply_rows(level, stride, tile_rows, task, buffer),
-    }
-    if let Some(bias) = task.bias {
-        for row in &mut task.out {
-            row.iter_mut().zip(&bias[task.first..]).for_each(|(out, bias)| *out += bias);
-        }
-    }
-}
-
-/// One row of `x`: the weights are used where they are widened, in registers.
-fn multiply_row(level: Level, w: &Matrix, first: usize, x: &[f32], out: &mut [f32]) {
-    macro_rules! dots {
+/// Few rows of `x`: the weights are used where they are widened, in registers.
+fn multiply_in_registers(level: Level, x: &[f32], part: &mut Part) {
+    macro_rules! multiply {
         ($format:ty) => {
-            dot_rows::<$format>(level, w.row_range(first, out.len()), w.row_bytes(), x, out)
+            multiply_rows::<$format>(level, x, part)
         };
     }
-    with_format!(w.dtype, dots);
+    with_format!(part.w.dtype, multiply);
 }
 
-/// Several rows of `x`: tile by tile, span by span.
-fn multiply_rows(level: Level, stride: usize, tile_rows: usize, task: &mut Task, buffer: &mut Vec<f32>) {
-    let rows = task.out[0].len();
-    for first in (0..rows).step_by(tile_rows) {
-        let rows = tile_rows.min(rows - first);
-        let bytes = task.w.row_range(task.first + first, rows);
+/// Many rows of `x`: tile by tile, span by span.
+fn multiply_tiles(level: Level, x: &[f32], stride: usize, part: &mut Part, buffer: &mut Vec<f32>) {
+    let w = part.w;
+    for first in part.rows.clone().step_by(TILE_ROWS) {
+        let rows = TILE_ROWS.min(part.rows.end - first);
+        let bytes = w.row_range(first, rows);
         for start in (0..stride).step_by(SPAN) {
             let cols = SPAN.min(stride - start);
             let tile = cache_lines(buffer, rows * cols);
             macro_rules! widen {
                 ($format:ty) => {
-                    widen_tile::<$format>(level, bytes, task.w.row_bytes(), start / GROUP, cols, tile)
+                    widen_tile::<$format>(level, bytes, w.row_bytes(), start, cols, tile)
                 };
             }
-            with_format!(task.w.dtype, widen);
-            multiply_span(level, Span { x: task.x, stride, start, tile, cols, first, out: &mut task.out });
+            with_format!(w.dtype, widen);
+            multiply_span(level, Span { x, stride, start, tile, cols, first: first - part.rows.start, row: 0, part });
         }
     }
 }
 
-/// `len` numbers of the buffer that begin on a cache line, so that no load of theirs crosses one.
+/// `len` numbers of a tile's buffer that begin on a cache line, so that no load of theirs crosses one.
 fn cache_lines(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     const LINE: usize = 64;
-    if buffer.len() < len + LINE {
-        buffer.resize(len + LINE, 0.0);
+    if buffer.is_empty() {
+        // As large as any tile, so that a thread allocates once in its life.
+        buffer.resize(TILE_ROWS * SPAN + LINE, 0.0);
     }
     let start = buffer.as_ptr().align_offset(LINE);
     &mut buffer[start..start + len]
@@ -139,48 +125,113 @@ pub(super) fn dequantize(level: Level, w: Matrix, row: usize, out: &mut [f32]) {
 }
 
 dispatch! {
-    fn widen_row<F: Format>(level, row: &[u8], group: usize, out: &mut [f32]) = widen_row_body::<F, VectorOf<Target>>;
+    fn widen_row<F: Format>(level, row: &[u8], start: usize, out: &mut [f32]) = widen_row_body::<F, VectorOf<Target>>;
 }
 dispatch! {
-    fn widen_tile<F: Format>(level, rows: &[u8], row_bytes: usize, group: usize, cols: usize, tile: &mut [f32]) = widen_tile_body::<F, VectorOf<Target>>;
+    fn widen_tile<F: Format>(level, rows: &[u8], row_bytes: usize, start: usize, cols: usize, tile: &mut [f32]) = widen_tile_body::<F, VectorOf<Target>>;
 }
 dispatch! {
-    fn dot_rows<F: Format>(level, rows: &[u8], row_bytes: usize, x: &[f32], out: &mut [f32]) = dot_rows_body::<F, VectorOf<Target>>;
+    fn multiply_rows<F: Format>(level, x: &[f32], part: &mut Part<'_>) = multiply_rows_body::<F, VectorOf<Target>>;
 }
 dispatch! {
     fn multiply_span(level, span: Span<'_, '_>) = multiply_span_body::<VectorOf<Target>>;
 }
 
 #[inline(always)]
-fn widen_tile_body<F: Format, V: Vector>(rows: &[u8], row_bytes: usize, group: usize, cols: usize, tile: &mut [f32]) {
+fn widen_tile_body<F: Format, V: Quants>(rows: &[u8], row_bytes: usize, start: usize, cols: usize, tile: &mut [f32]) {
     for (row, out) in rows.chunks_exact(row_bytes).zip(tile.chunks_exact_mut(cols)) {
-        widen_row_body::<F, V>(row, group, out);
+        widen_row_body::<F, V>(row, start, out);
     }
 }
 
-/// Widens a row from `group`, which begins a block, on. What `out` has beyond the end of the row becomes 0.
+/// Widens a row from column `start`, where a block begins, on. What `out` has beyond the end of the row becomes 0.
 #[inline(always)]
-fn widen_row_body<F: Format, V: Vector>(row: &[u8], group: usize, out: &mut [f32]) {
-    let row = &row[group / F::GROUPS * F::BYTES..];
-    let whole = (row.len() / F::BYTES * F::GROUPS * GROUP).min(out.len());
+fn widen_row_body<F: Format, V: Quants>(row: &[u8], start: usize, out: &mut [f32]) {
+    let row = &row[start / F::BLOCK * F::BYTES..];
+    let whole = (row.len() / F::BYTES * F::BLOCK).min(out.len());
     let (out, rest) = out.split_at_mut(whole);
-    for (block, out) in row.chunks_exact(F::BYTES).zip(out.chunks_exact_mut(F::GROUPS * GROUP)) {
-        for (group, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
-            fetch_ahead(block, group * F::BYTES / F::GROUPS, F::BYTES / F::GROUPS);
-            F::decode::<V>(block, group, out);
-        }
+    for (block, out) in row.chunks_exact(F::BYTES).zip(out.chunks_exact_mut(F::BLOCK)) {
+        fetch_ahead(block, 0, F::BYTES);
+        widen_block::<F, V>(block, out);
     }
     if !rest.is_empty() {
-        // Only a row of plain floats ends inside a group.
+        // Only a row of plain floats ends inside a block.
         let bytes = row.chunks_exact(F::BYTES).remainder();
-        let (mut block, mut weights) = ([0; 4 * GROUP], [0.0; GROUP]);
+        let (mut block, mut weights) = ([0; 4 * PIECE], [0.0; PIECE]);
         block[..bytes.len()].copy_from_slice(bytes);
-        F::decode::<V>(&block, 0, &mut weights);
+        widen_block::<F, V>(&block[..F::BYTES], &mut weights);
         rest.copy_from_slice(&weights[..rest.len()]);
     }
 }
 
-/// The rows of `x` and of `out` that are still to be multiplied with a span of a tile.
+#[inline(always)]
+fn widen_block<F: Format, V: Quants>(block: &[u8], out: &mut [f32]) {
+    let mut unpacked = F::Unpacked::default();
+    F::unpack::<V>(block, &mut unpacked);
+    for (group, out) in out.chunks_exact_mut(F::GROUP).enumerate() {
+        for at in (0..F::GROUP).step_by(V::LANES) {
+            F::weights::<V>(block, &unpacked, group, at).store(&mut out[at..]);
+        }
+    }
+}
+
+#[inline(always)]
+fn multiply_rows_body<F: Format, V: Quants>(x: &[f32], part: &mut Part) {
+    let cols = part.w.cols;
+    let mut row = 0;
+    macro_rules! rows {
+        ($m:literal, $n:literal) => {
+            while row + $m <= part.x.len() {
+                multiply_group::<F, V, $m, $n>(&x[row * cols..(row + $m) * cols], row, part);
+                row += $m;
+            }
+        };
+    }
+    if V::REGISTERS >= 32 {
+        rows!(8, 2);
+    }
+    rows!(4, 2);
+    rows!(2, 4);
+    rows!(1, 4);
+}
+
+/// Products of `M` rows of `x`, the part's `row` and the next, with all its weight rows, `N` at a time.
+#[inline(always)]
+fn multiply_group<F: Format, V: Quants, const M: usize, const N: usize>(x: &[f32], row: usize, part: &mut Part) {
+    let Matrix { cols, .. } = part.w;
+    let row_bytes = part.w.row_bytes();
+    let rows = part.rows.len();
+    let weights = part.w.row_range(part.rows.start, rows);
+    for first in (0..rows).step_by(N) {
+        let mut streams = [&[][..]; N];
+        for n in 0..N {
+            // Where there are fewer rows, the last one serves for those that lack.
+            let index = (first + n).min(rows - 1);
+            streams[n] = &weights[index * row_bytes..(index + 1) * row_bytes];
+        }
+        let mut totals = [[0.0; N]; M];
+        for start in (0..cols).step_by(SPAN) {
+            let mut spans = [&[][..]; M];
+            for m in 0..M {
+                spans[m] = &x[m * cols + start..m * cols + cols.min(start + SPAN)];
+            }
+            let sums = widened_dots::<F, V, M, N>(streams, start / F::BLOCK, spans);
+            let fours = sums.as_flattened().as_chunks::<4>().0;
+            for (totals, sums) in totals.as_flattened_mut().as_chunks_mut::<4>().0.iter_mut().zip(fours) {
+                for (total, sum) in totals.iter_mut().zip(V::sum4(*sums)) {
+                    *total = if start == 0 { sum } else { *total + sum };
+                }
+            }
+        }
+        for m in 0..M {
+            for (out, total) in part.out(row + m)[first..].iter_mut().zip(totals[m]) {
+                *out = total;
+            }
+        }
+    }
+}
+
+/// The rows of `x` that are still to be multiplied with a span of a tile.
 struct Span<'a, 'b> {
     x: &'a [f32],
     stride: usize,
@@ -189,9 +240,11 @@ struct Span<'a, 'b> {
     /// `[tile rows][cols]`.
     tile: &'a [f32],
     cols: usize,
-    /// Where the tile's rows begin in each row of `out`.
+    /// Where the tile's rows begin among the part's.
     first: usize,
-    out: &'a mut [&'b mut [f32]],
+    /// The next row of `x`.
+    row: usize,
+    part: &'a mut Part<'b>,
 }
 
 #[inline(always)]
@@ -209,71 +262,37 @@ impl Span<'_, '_> {
     /// Takes as many rows as there are in groups of `M`.
     #[inline(always)]
     fn groups<V: Vector, const M: usize>(&mut self) {
-        let (groups, rest) = std::mem::take(&mut self.out).as_chunks_mut::<M>();
-        let (x, x_rest) = self.x.split_at(groups.len() * M * self.stride);
-        for (out, x) in groups.iter_mut().zip(x.chunks_exact(M * self.stride)) {
-            let mut rows = [&x[..0]; M];
-            for (row, x) in rows.iter_mut().zip(x.chunks_exact(self.stride)) {
-                *row = &x[self.start..][..self.cols];
+        while self.row + M <= self.part.x.len() {
+            let mut rows = [&[][..]; M];
+            for (m, row) in rows.iter_mut().enumerate() {
+                *row = &self.x[(self.row + m) * self.stride + self.start..][..self.cols];
             }
-            multiply_columns::<V, M>(rows, self.tile, self.start == 0, self.first, out);
+            self.columns::<V, M>(rows);
+            self.row += M;
         }
-        (self.out, self.x) = (rest, x_rest);
     }
-}
 
-#[inline(always)]
-fn multiply_columns<V: Vector, const M: usize>(
-    x: [&[f32]; M],
-    tile: &[f32],
-    fresh: bool,
-    j: usize,
-    out: &mut [&mut [f32]; M],
-) {
-    const N: usize = 4;
-    let cols = x[0].len();
-    let quads = tile.chunks_exact(N * cols);
-    let rest = quads.remainder().chunks_exact(cols);
-    let singles = j + quads.len() * N;
-    for (quad, j) in quads.zip((j..).step_by(N)) {
-        let sums = dots::<V, M, N>(x, quad);
-        for (out, sums) in out.iter_mut().zip(&sums) {
-            for (out, sum) in out[j..].iter_mut().zip(V::sum4(*sums)) {
-                *out = if fresh { sum } else { *out + sum };
+    #[inline(always)]
+    fn columns<V: Vector, const M: usize>(&mut self, x: [&[f32]; M]) {
+        const N: usize = 4;
+        let fresh = self.start == 0;
+        let quads = self.tile.chunks_exact(N * self.cols);
+        let rest = quads.remainder().chunks_exact(self.cols);
+        let singles = self.first + quads.len() * N;
+        for (quad, j) in quads.zip((self.first..).step_by(N)) {
+            let sums = dots::<V, M, N>(x, quad);
+            for m in 0..M {
+                for (out, sum) in self.part.out(self.row + m)[j..].iter_mut().zip(V::sum4(sums[m])) {
+                    *out = if fresh { sum } else { *out + sum };
+                }
             }
         }
-    }
-    for (row, j) in rest.zip(singles..) {
-        for (out, [sum]) in out.iter_mut().zip(&dots::<V, M, 1>(x, row)) {
-            let sum = sum.sum();
-            out[j] = if fresh { sum } else { out[j] + sum };
+        for (row, j) in rest.zip(singles..) {
+            let sums = dots::<V, M, 1>(x, row);
+            for m in 0..M {
+                let out = &mut self.part.out(self.row + m)[j];
+                *out = if fresh { sums[m][0].sum() } else { *out + sums[m][0].sum() };
+            }
         }
     }
-}
-
-#[inline(always)]
-fn dot_rows_body<F: Format, V: Vector>(rows: &[u8], row_bytes: usize, x: &[f32], out: &mut [f32]) {
-    let (quads, rest) = out.as_chunks_mut::<4>();
-    let (quad_rows, rest_rows) = rows.split_at(quads.len() * 4 * row_bytes);
-    for (out, rows) in quads.iter_mut().zip(quad_rows.chunks_exact(4 * row_bytes)) {
-        let (first, second) = rows.split_at(2 * row_bytes);
-        let ((a, b), (c, d)) = (first.split_at(row_bytes), second.split_at(row_bytes));
-        *out = dots_in_registers::<F, V>([a, b, c, d], x);
-    }
-    for (out, row) in rest.iter_mut().zip(rest_rows.chunks_exact(row_bytes)) {
-        *out = dots_in_registers::<F, V>([row; 4], x)[0];
-    }
-}
-
-/// Dot products of four rows, which are whole blocks, with `x`: the additions of [`dots`] in the same order.
-#[inline(always)]
-fn dots_in_registers<F: Format, V: Vector>(rows: [&[u8]; 4], x: &[f32]) -> [f32; 4] {
-    let mut totals = [0.0; 4];
-    for (span, x) in x.chunks(SPAN).enumerate() {
-        let sums = widened_dots::<F, V>(rows, span * (SPAN / GROUP / F::GROUPS), x);
-        for (total, sum) in totals.iter_mut().zip(V::sum4(sums)) {
-            *total = if span == 0 { sum } else { *total + sum };
-        }
-    }
-    totals
 }

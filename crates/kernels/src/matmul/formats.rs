@@ -1,23 +1,31 @@
-//! The GGML block formats: how 32 consecutive weights are read out of their bytes.
+//! The GGML block formats: how weights are read out of their bytes.
 //!
-//! Layouts after ggml's `ggml-common.h` (<https://github.com/ggml-org/ggml>). Each body is one `#[inline(always)]` function over
-//! fixed arrays, so that the compiler vectorizes it for every instruction set of [`dispatch!`](crate::dispatch). The arithmetic
-//! (one multiply, then one add, each rounded) is that of ggml, so the values are the same to the bit everywhere.
+//! Layouts after ggml's `ggml-common.h` (<https://github.com/ggml-org/ggml>). Each body is one `#[inline(always)]` function, written
+//! once over [`Quants`] and compiled for every instruction set of [`dispatch!`](crate::dispatch). The arithmetic (one multiply,
+//! then one add, each rounded) is that of ggml, so the values are the same to the bit everywhere.
 
-use crate::simd_vector::Vector;
+use super::simd_quants::Quants;
 
-/// Weights that are decoded at once. Every format's block is a multiple of it.
-pub const GROUP: usize = 32;
+/// Rows of `x` are padded to whole pieces of as many numbers. Every format's block is a multiple of it.
+pub(super) const PIECE: usize = 32;
 
 /// A GGML weight format.
-pub trait Format: 'static {
+pub(super) trait Format: 'static {
     /// Bytes of a block.
     const BYTES: usize;
-    /// Groups of [`GROUP`] weights in a block.
+    /// Weights of a group, a multiple of [`PIECE`]: what is done alike for every group of a block.
+    const GROUP: usize;
+    /// Groups of a block.
     const GROUPS: usize;
+    /// Weights of a block.
+    const BLOCK: usize = Self::GROUP * Self::GROUPS;
+    /// What is worked out once a block.
+    type Unpacked: Copy + Default;
 
-    /// Weights `32 · group ..` of `block`, which is [`Format::BYTES`] long; `group` is below [`Format::GROUPS`].
-    fn decode<V: Vector>(block: &[u8], group: usize, out: &mut [f32; GROUP]);
+    /// Works out what [`Format::weights`] wants to know of `block`, which is [`Format::BYTES`] long.
+    fn unpack<V: Quants>(block: &[u8], unpacked: &mut Self::Unpacked);
+    /// `V::LANES` weights of `group` from its weight `at`, a multiple of `V::LANES`, on.
+    fn weights<V: Quants>(block: &[u8], unpacked: &Self::Unpacked, group: usize, at: usize) -> V;
 }
 
 /// Calls the macro `$then!(Format)` for a [`candle_core::quantized::GgmlDType`].
@@ -44,7 +52,7 @@ macro_rules! with_format {
         }
     }};
 }
-pub(crate) use with_format;
+pub(super) use with_format;
 
 /// `N` bytes of a block from `at`.
 #[inline(always)]
@@ -54,125 +62,81 @@ pub(super) fn bytes<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
 
 /// The f16 at byte `at` in every lane.
 #[inline(always)]
-pub(super) fn half_at<V: Vector>(block: &[u8], at: usize) -> V {
+pub(super) fn half_at<V: Quants>(block: &[u8], at: usize) -> V {
     V::splat_f16(bytes::<2>(block, at))
 }
 
-/// Nibbles `at ..` of 16 bytes: the low ones first, then the high ones. (The compiler takes loops over 16 bytes apart instead
-/// of vectorizing them, hence the vectors.)
-#[inline(always)]
-fn nibbles<V: Vector>(packed: &[u8; 16], at: usize) -> V {
-    V::load_bits(&packed[at % 16..], at as u32 / 16 * 4, 15)
-}
-
-/// 16 in each of 32 bytes whose bit is set.
-#[inline(always)]
-fn sixteens(bits: &[u8; 4]) -> [u8; GROUP] {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let mut out = [0; GROUP];
-    for (bytes, &bits) in out.as_chunks_mut().0.iter_mut().zip(bits) {
-        // Bit i of the byte goes to byte i of the word; where it is set, adding 127 makes it carry into the upper bit.
-        let spread = (u64::from(bits) * ONES) & 0x8040_2010_0804_0201;
-        *bytes = (((spread + 0x7f * ONES) >> 3) & (16 * ONES)).to_le_bytes();
-    }
-    out
-}
-
-/// `scale · q` of 32 signed bytes.
-#[inline(always)]
-pub(super) fn signed<V: Vector>(quants: &[u8; GROUP], scale: V, out: &mut [f32; GROUP]) {
-    for at in (0..GROUP).step_by(V::LANES) {
-        V::load_i8(&quants[at..]).mul(scale).store(&mut out[at..]);
-    }
-}
-
-/// Defines a format: its bytes, its groups, and the decoding of a group.
+/// Defines a format of blocks of [`PIECE`] weights, of which nothing is worth working out once: its bytes and its weights.
 macro_rules! format {
-    ($(#[$meta:meta])* $name:ident: $bytes:expr, $groups:expr, |$block:ident, $group:pat_param, $out:ident| $decode:expr) => {
+    ($(#[$meta:meta])* $name:ident: $bytes:expr, |$block:ident, $at:ident| $weights:expr) => {
         $(#[$meta])*
         #[allow(non_camel_case_types)]
-        pub enum $name {}
+        pub(super) enum $name {}
         impl Format for $name {
             const BYTES: usize = $bytes;
-            const GROUPS: usize = $groups;
+            const GROUP: usize = PIECE;
+            const GROUPS: usize = 1;
+            type Unpacked = ();
+
             #[inline(always)]
-            fn decode<V: Vector>($block: &[u8], $group: usize, $out: &mut [f32; GROUP]) {
-                $decode
+            fn unpack<V: Quants>(_: &[u8], (): &mut ()) {}
+            #[inline(always)]
+            fn weights<V: Quants>($block: &[u8], (): &(), _: usize, $at: usize) -> V {
+                $weights
             }
         }
     };
 }
-pub(super) use format;
+
+/// Weights `at ..` of 16 bytes that hold the first 16 weights in their low nibbles and the others in the high ones.
+#[inline(always)]
+fn nibbles<V: Quants>(packed: &[u8; 16], at: usize, of: V::Nibbles) -> V {
+    V::pick(of, &packed[at % 16..], at as u32 / 16 * 4)
+}
+
+/// As [`nibbles`], with fifth bits: numbers in 0 .. 32.
+#[inline(always)]
+fn fives<V: Quants>(packed: &[u8; 16], fifth: &[u8; 4], at: usize) -> V {
+    let low = V::load_bits(&packed[at % 16..], at as u32 / 16 * 4, 15);
+    low.add_where(u32::from_le_bytes(*fifth) >> at, V::splat(16.0))
+}
 
 format! {
     /// 32-bit floats.
-    F32: 128, 1, |block, _, out| {
-        for at in (0..GROUP).step_by(V::LANES) {
-            V::load_f32(&block[4 * at..]).store(&mut out[at..]);
-        }
-    }
+    F32: 128, |block, at| V::load_f32(&block[4 * at..])
 }
 format! {
     /// IEEE half floats.
-    F16: 64, 1, |block, _, out| {
-        for at in (0..GROUP).step_by(V::LANES) {
-            V::load_f16(&block[2 * at..]).store(&mut out[at..]);
-        }
-    }
+    F16: 64, |block, at| V::load_f16(&block[2 * at..])
 }
 format! {
     /// The upper halves of 32-bit floats.
-    BF16: 64, 1, |block, _, out| {
-        for at in (0..GROUP).step_by(V::LANES) {
-            V::load_bf16(&block[2 * at..]).store(&mut out[at..]);
-        }
-    }
+    BF16: 64, |block, at| V::load_bf16(&block[2 * at..])
 }
 format! {
     /// `d: f16, quants: [u4; 32]`; d · (q − 8).
-    Q4_0: 18, 1, |block, _, out| {
-        let (d, zero) = (half_at::<V>(block, 0), V::splat(8.0));
-        for at in (0..GROUP).step_by(V::LANES) {
-            nibbles::<V>(bytes(block, 2), at).sub(zero).mul(d).store(&mut out[at..]);
-        }
-    }
+    Q4_0: 18, |block, at| nibbles(bytes(block, 2), at, V::nibbles(8.0, half_at(block, 0), V::splat(0.0)))
 }
 format! {
     /// `d: f16, m: f16, quants: [u4; 32]`; d · q + m.
-    Q4_1: 20, 1, |block, _, out| {
-        let (d, m) = (half_at::<V>(block, 0), half_at::<V>(block, 2));
-        for at in (0..GROUP).step_by(V::LANES) {
-            nibbles::<V>(bytes(block, 4), at).mul(d).add(m).store(&mut out[at..]);
-        }
+    Q4_1: 20, |block, at| {
+        let minimum = V::splat(-0.0).sub(half_at(block, 2));
+        nibbles(bytes(block, 4), at, V::nibbles(0.0, half_at(block, 0), minimum))
     }
 }
 format! {
     /// `d: f16, fifth bits: u32, quants: [u4; 32]`; d · (q − 16).
-    Q5_0: 22, 1, |block, _, out| {
-        let (d, zero) = (half_at::<V>(block, 0), V::splat(16.0));
-        let high = sixteens(bytes(block, 2));
-        for at in (0..GROUP).step_by(V::LANES) {
-            let high = V::load_bits(&high[at..], 0, 16);
-            nibbles::<V>(bytes(block, 6), at).add(high).sub(zero).mul(d).store(&mut out[at..]);
-        }
-    }
+    Q5_0: 22, |block, at| fives::<V>(bytes(block, 6), bytes(block, 2), at).sub(V::splat(16.0)).mul(half_at(block, 0))
 }
 format! {
     /// `d: f16, m: f16, fifth bits: u32, quants: [u4; 32]`; d · q + m.
-    Q5_1: 24, 1, |block, _, out| {
-        let (d, m) = (half_at::<V>(block, 0), half_at::<V>(block, 2));
-        let high = sixteens(bytes(block, 4));
-        for at in (0..GROUP).step_by(V::LANES) {
-            let high = V::load_bits(&high[at..], 0, 16);
-            nibbles::<V>(bytes(block, 8), at).add(high).mul(d).add(m).store(&mut out[at..]);
-        }
-    }
+    Q5_1: 24, |block, at| fives::<V>(bytes(block, 8), bytes(block, 4), at).mul(half_at(block, 0)).add(half_at(block, 2))
 }
 format! {
     /// `d: f16, quants: [i8; 32]`; d · q.
-    Q8_0: 34, 1, |block, _, out| signed(bytes(block, 2), half_at::<V>(block, 0), out)
+    Q8_0: 34, |block, at| V::load_i8(&block[2 + at..]).mul(half_at(block, 0))
 }
 format! {
     /// `d: f16, sum: f16, quants: [i8; 32]`; d · q.
-    Q8_1: 36, 1, |block, _, out| signed(bytes(block, 4), half_at::<V>(block, 0), out)
+    Q8_1: 36, |block, at| V::load_i8(&block[4 + at..]).mul(half_at(block, 0))
 }

@@ -13,6 +13,8 @@ mod formats;
 mod formats_k;
 pub mod reference;
 mod simd_dots;
+mod simd_parts;
+mod simd_quants;
 
 pub use candle_core::quantized::GgmlDType;
 use headwise_core::{Error, Result};
@@ -112,8 +114,7 @@ fn linear_at(level: Level, x: &[f32], products: &mut [Product]) -> Result<()> {
     if m == 0 {
         return Ok(());
     }
-    let x = cpu::padded(x, cols);
-    cpu::multiply(level, &x, m, products);
+    cpu::multiply(level, x, cols, products);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The innermost loops of the products.
 
-use super::formats::{Format, GROUP};
+use super::{formats::Format, simd_quants::Quants};
 use crate::simd_vector::{Vector, prefetch};
 
 /// Asks memory for what will be read a few microseconds after the `len` bytes from `at` on. Weights are read once a token and
@@ -40,34 +40,44 @@ pub(super) fn dots<V: Vector, const M: usize, const N: usize>(x: [&[f32]; M], ti
     sums
 }
 
-/// Lane-wise sums of the products of `x` with the weights from block `first` of four rows on; `x` is a whole number of blocks.
+/// Lane-wise sums of the products of `M` rows of `x` with the weights from block `first` of `N` rows on; `x` is a whole number of
+/// blocks. The additions of [`dots`] in the same order, with weights that are used where they are widened, in registers.
 #[inline(always)]
-pub(super) fn widened_dots<F: Format, V: Vector>(rows: [&[u8]; 4], first: usize, x: &[f32]) -> [V; 4] {
-    let blocks = x.chunks_exact(F::GROUPS * GROUP);
-    assert!(rows.iter().all(|row| row.len() >= (first + blocks.len()) * F::BYTES));
-    // Four variables, not an array in a loop, which the compiler would keep in memory.
-    let (mut a, mut b, mut c, mut d) = (V::splat(0.0), V::splat(0.0), V::splat(0.0), V::splat(0.0));
-    for (index, x) in (first..).zip(blocks) {
-        // SAFETY: `index` is below the number of blocks that every row was checked to have.
-        let [p, q, r, s] = rows.map(|row| unsafe { row.get_unchecked(index * F::BYTES..(index + 1) * F::BYTES) });
-        for (group, x) in x.as_chunks().0.iter().enumerate() {
-            // Four streams, but one range of memory.
-            let bytes = 4 * F::BYTES / F::GROUPS;
-            fetch_ahead(rows[0], (index * F::GROUPS + group) * bytes, bytes);
-            accumulate::<F, V>(p, group, x, &mut a);
-            accumulate::<F, V>(q, group, x, &mut b);
-            accumulate::<F, V>(r, group, x, &mut c);
-            accumulate::<F, V>(s, group, x, &mut d);
+pub(super) fn widened_dots<F: Format, V: Quants, const M: usize, const N: usize>(
+    rows: [&[u8]; N],
+    first: usize,
+    x: [&[f32]; M],
+) -> [[V; N]; M] {
+    let cols = x[0].len();
+    let blocks = first..first + cols / F::BLOCK;
+    assert!(rows.iter().all(|row| row.len() >= blocks.end * F::BYTES) && x.iter().all(|x| x.len() == cols));
+    let mut sums = [[V::splat(0.0); N]; M];
+    let mut unpacked = [F::Unpacked::default(); N];
+    for (index, start) in blocks.zip((0..cols).step_by(F::BLOCK)) {
+        let mut block = [&[][..]; N];
+        for n in 0..N {
+            // SAFETY: `index` is below the number of blocks that every row was checked to have.
+            block[n] = unsafe { rows[n].get_unchecked(index * F::BYTES..(index + 1) * F::BYTES) };
+            F::unpack::<V>(block[n], &mut unpacked[n]);
+        }
+        // N streams, but one range of memory.
+        fetch_ahead(rows[0], index * N * F::BYTES, N * F::BYTES);
+        for group in 0..F::GROUPS {
+            for at in (0..F::GROUP).step_by(V::LANES) {
+                let mut weights = [V::splat(0.0); N];
+                for n in 0..N {
+                    weights[n] = F::weights(block[n], &unpacked[n], group, at);
+                }
+                let column = start + group * F::GROUP + at;
+                for m in 0..M {
+                    // SAFETY: the column is below `cols`, a multiple of the lanes and the length of every row of x.
+                    let x = V::load(unsafe { x[m].get_unchecked(column..column + V::LANES) });
+                    for n in 0..N {
+                        sums[m][n] = weights[n].mul_add(x, sums[m][n]);
+                    }
+                }
+            }
         }
     }
-    [a, b, c, d]
-}
-
-#[inline(always)]
-fn accumulate<F: Format, V: Vector>(block: &[u8], group: usize, x: &[f32; GROUP], sum: &mut V) {
-    let mut weights = [0.0; GROUP];
-    F::decode::<V>(block, group, &mut weights);
-    for at in (0..GROUP).step_by(V::LANES) {
-        *sum = V::load(&weights[at..]).mul_add(V::load(&x[at..]), *sum);
-    }
+    sums
 }

@@ -124,6 +124,26 @@ fn a_row_alone_in_a_batch_and_in_a_chunk_gets_the_same_bits() {
 }
 
 #[test]
+fn any_number_of_rows_gives_the_bits_of_a_prefill_chunk() {
+    for dtype in DTYPES {
+        let (rows, cols) = (67, if dtype.block_size() == 256 { 1536 } else { 1120 });
+        let data = weight(dtype, rows, cols);
+        let w = Matrix::new(&data, dtype, rows, cols).unwrap();
+        let bias = noise(rows, 3);
+        let x = noise(140 * cols, 13);
+        for level in Level::available() {
+            let chunk = bits(&run(level, &x, w, Some(&bias)));
+            for m in 1..=32 {
+                for first in [0, 107] {
+                    let few = run(level, &x[first * cols..(first + m) * cols], w, Some(&bias));
+                    assert!(bits(&few) == chunk[first * rows..(first + m) * rows], "{dtype:?} m = {m} {level:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn any_number_of_threads_gives_the_same_bits() {
     for dtype in [GgmlDType::Q4_1, GgmlDType::Q6K, GgmlDType::BF16] {
         let (rows, cols) = (203, 1536);
