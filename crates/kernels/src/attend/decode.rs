@@ -80,7 +80,7 @@ fn part<V: Vector, F: Format, B: Block>(
         }
     }
     for start in blocks.clone().step_by(tile_blocks) {
-        let tile = Tile { view, head, blocks: start..(start + tile_blocks).min(blocks.end), end: blocks.end };
+        let tile = Tile { view, head, blocks: start..(start + tile_blocks).min(blocks.end) };
         for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
             let queries = c * QUERIES..count.min((c + 1) * QUERIES);
             let chunk = Chunk::split(data, stride, tile_cells);
@@ -108,8 +108,6 @@ struct Tile<'a, B> {
     view: HeadView<'a, B>,
     head: usize,
     blocks: Range<usize>,
-    /// Where the part ends.
-    end: usize,
 }
 
 impl<'a, B: Block> Tile<'a, B> {
@@ -140,11 +138,11 @@ impl<'a, B: Block> Tile<'a, B> {
         add_weighted::<V, F, _, Q>(cells, block_cells / CELL, values, dim, &factors, chunk.sums, stride);
     }
 
-    /// The block that is as far into the next tile as `block` is into this one.
+    /// The block that is as far into the next tile as `block` is into this one, also of the next part: the same thread is likely to
+    /// read it.
     #[inline(always)]
     fn ahead(&self, block: usize) -> &'a [u8] {
-        let next = block + self.blocks.len();
-        if next < self.end { self.view.blocks[next].bytes() } else { &[] }
+        self.view.blocks.get(block + self.blocks.len()).map_or(&[], Block::bytes)
     }
 
     /// Adds the bias and hides what a query does not see: later slots, and cells that stand for no slot.
