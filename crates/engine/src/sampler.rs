@@ -28,10 +28,17 @@ impl Sampler {
     ///
     /// The penalty is that of CTRL (arXiv 1909.05858); top-p that of arXiv 1904.09751; min-p that of arXiv 2407.01082.
     pub fn sample(&mut self, logits: &[f32], seen: &HashSet<u32>) -> Result<u32> {
-        if let Some(index) = logits.iter().position(|x| x.is_nan()) {
+        // Without an early exit the compiler looks at many at once.
+        if logits.iter().fold(false, |nan, x| nan | x.is_nan()) {
+            let index = logits.iter().position(|x| x.is_nan()).unwrap_or_default();
             return Err(Error::NotANumber { what: "logits".into(), index });
         }
         let penalty = self.options.repetition_penalty;
+        if self.options.temperature == 0.0 && penalty == 1.0 {
+            let highest = highest(logits);
+            let token = logits.iter().position(|&logit| logit == highest);
+            return token.map(|token| token as u32).ok_or_else(|| Error::invalid("logits", "[]", "at least one"));
+        }
         let penalized = |token: u32, logit: f32| match penalty != 1.0 && seen.contains(&token) {
             true if logit > 0.0 => logit / penalty,
             true => logit * penalty,
@@ -78,6 +85,18 @@ impl Sampler {
         let last = candidates.iter().rfind(|&&(_, weight)| weight > 0.0);
         last.map(|&(token, _)| token).ok_or_else(|| Error::NotANumber { what: "logits".into(), index: 0 })
     }
+}
+
+/// The highest of numbers, none of which is NaN; -∞ of none.
+fn highest(numbers: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let higher = |a: f32, b: f32| if a > b { a } else { b };
+    let (chunks, rest) = numbers.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &x)| *lane = higher(x, *lane));
+    }
+    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, higher)
 }
 
 /// Descending; equals by token.
