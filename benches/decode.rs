@@ -118,11 +118,21 @@ fn attention(tokens: usize) -> String {
 /// Steps and, by themselves, their parts.
 fn parts(criterion: &mut Criterion) {
     let mut group = Group::new(criterion, "decode step and its parts", 20, 1000);
+    let config = LOADED.model.config();
+    let row = config.heads * config.head_dim;
+    let (q, mut out) = (noise(row), vec![0.0; row]);
+    let scale = (config.head_dim as f32).sqrt().recip();
     for tokens in PROMPTS {
-        step(&mut group, &whole(tokens), Load::full(1, tokens));
+        let load = Load::full(1, tokens);
+        step(&mut group, &whole(tokens), load);
+        let caches = LazyLock::new(|| load.caches());
+        group.bench(&attention(tokens), load.attention(), || {
+            for layer in 0..config.layers {
+                let heads: Vec<_> = caches[0].heads(layer).collect();
+                attend(&q, 1, &heads, None, scale, &mut out).expect("valid");
+            }
+        });
     }
-    let model = &LOADED.model;
-    let config = model.config();
     let mut products = LOADED.products();
     let head = products.pop().expect("the output head");
     let widest = config.hidden.max(config.intermediate).max(config.heads * config.head_dim);
@@ -143,18 +153,6 @@ fn parts(criterion: &mut Criterion) {
         products.iter().for_each(|matrices| multiply(matrices));
         multiply(&head);
     });
-    let row = config.heads * config.head_dim;
-    let (q, mut out) = (noise(row), vec![0.0; row]);
-    let scale = (config.head_dim as f32).sqrt().recip();
-    for tokens in PROMPTS {
-        let load = Load::full(1, tokens);
-        let caches = LazyLock::new(|| load.caches());
-        group.bench(&attention(tokens), load.attention(), || {
-            for layer in 0..config.layers {
-                attend(&q, 1, &caches[0].heads(layer).collect::<Vec<_>>(), None, scale, &mut out).expect("valid");
-            }
-        });
-    }
     let logits = noise(config.vocab);
     let mut sampler = Sampler::new(SamplerOptions::default()).expect("valid");
     let seen = HashSet::new();
