@@ -4,7 +4,7 @@
 //! once over [`Quants`] and compiled for every instruction set of [`dispatch!`](crate::dispatch). The arithmetic (one multiply,
 //! then one add, each rounded) is that of ggml, so the values are the same to the bit everywhere.
 
-use super::simd_quants::Quants;
+use super::simd_quants::{Affine, Quants};
 
 /// Rows of `x` are padded to whole pieces of as many numbers. Every format's block is a multiple of it.
 pub(super) const PIECE: usize = 32;
@@ -88,17 +88,30 @@ macro_rules! format {
     };
 }
 
-/// Weights `at ..` of 16 bytes that hold the first 16 weights in their low nibbles and the others in the high ones.
+/// Weights `at ..` of 16 bytes that hold the first 16 quants in their low nibbles and the others in the high ones.
 #[inline(always)]
-fn nibbles<V: Quants>(packed: &[u8; 16], at: usize, of: V::Nibbles) -> V {
-    V::pick(of, &packed[at % 16..], at as u32 / 16 * 4)
+fn fours<V: Quants>(packed: &[u8; 16], at: usize, weights: Affine<V>) -> V {
+    V::four_bits(&packed[at % 16..], at as u32 / 16 * 4, weights)
 }
 
-/// As [`nibbles`], with fifth bits: numbers in 0 .. 32.
+/// As [`fours`], with fifth bits.
 #[inline(always)]
-fn fives<V: Quants>(packed: &[u8; 16], fifth: &[u8; 4], at: usize) -> V {
+fn fives<V: Quants>(packed: &[u8; 16], fifth: &[u8; 4], at: usize, weights: Affine<V>) -> V {
     let low = V::load_bits(&packed[at % 16..], at as u32 / 16 * 4, 15);
-    low.add_where(u32::from_le_bytes(*fifth) >> at, V::splat(16.0))
+    weights.of(low.add_where(u32::from_le_bytes(*fifth), at as u32, V::splat(16.0)))
+}
+
+/// `d · (q − zero)` with the half of a block's first two bytes.
+#[inline(always)]
+fn symmetric<V: Quants>(block: &[u8], zero: f32) -> Affine<V> {
+    Affine { zero, scale: V::splat_halves(bytes::<4>(block, 0)).0, offset: V::splat(-0.0) }
+}
+
+/// `d · q + m` with the halves of a block's first four bytes.
+#[inline(always)]
+fn asymmetric<V: Quants>(block: &[u8]) -> Affine<V> {
+    let (scale, offset) = V::splat_halves(bytes::<4>(block, 0));
+    Affine { zero: 0.0, scale, offset }
 }
 
 format! {
@@ -115,28 +128,25 @@ format! {
 }
 format! {
     /// `d: f16, quants: [u4; 32]`; d · (q − 8).
-    Q4_0: 18, |block, at| nibbles(bytes(block, 2), at, V::nibbles(8.0, half_at(block, 0), V::splat(0.0)))
+    Q4_0: 18, |block, at| fours(bytes(block, 2), at, symmetric(block, 8.0))
 }
 format! {
     /// `d: f16, m: f16, quants: [u4; 32]`; d · q + m.
-    Q4_1: 20, |block, at| {
-        let minimum = V::splat(-0.0).sub(half_at(block, 2));
-        nibbles(bytes(block, 4), at, V::nibbles(0.0, half_at(block, 0), minimum))
-    }
+    Q4_1: 20, |block, at| fours(bytes(block, 4), at, asymmetric(block))
 }
 format! {
     /// `d: f16, fifth bits: u32, quants: [u4; 32]`; d · (q − 16).
-    Q5_0: 22, |block, at| fives::<V>(bytes(block, 6), bytes(block, 2), at).sub(V::splat(16.0)).mul(half_at(block, 0))
+    Q5_0: 22, |block, at| fives(bytes(block, 6), bytes(block, 2), at, symmetric(block, 16.0))
 }
 format! {
     /// `d: f16, m: f16, fifth bits: u32, quants: [u4; 32]`; d · q + m.
-    Q5_1: 24, |block, at| fives::<V>(bytes(block, 8), bytes(block, 4), at).mul(half_at(block, 0)).add(half_at(block, 2))
+    Q5_1: 24, |block, at| fives(bytes(block, 8), bytes(block, 4), at, asymmetric(block))
 }
 format! {
     /// `d: f16, quants: [i8; 32]`; d · q.
-    Q8_0: 34, |block, at| V::load_i8(&block[2 + at..]).mul(half_at(block, 0))
+    Q8_0: 34, |block, at| V::load_i8(&block[2 + at..]).mul(V::splat_halves(bytes::<4>(block, 0)).0)
 }
 format! {
     /// `d: f16, sum: f16, quants: [i8; 32]`; d · q.
-    Q8_1: 36, |block, at| V::load_i8(&block[4 + at..]).mul(half_at(block, 0))
+    Q8_1: 36, |block, at| V::load_i8(&block[4 + at..]).mul(V::splat_halves(bytes::<4>(block, 0)).0)
 }

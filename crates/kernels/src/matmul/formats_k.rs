@@ -4,7 +4,7 @@
 
 use super::{
     formats::{Format, bytes, half_at},
-    simd_quants::Quants,
+    simd_quants::{Affine, Quants},
 };
 
 /// Scales of 16 parts of a block, times the block's own.
@@ -159,10 +159,11 @@ macro_rules! unpacked {
 unpacked! {
     /// `scales: [u8; 16] (low nibble scale, high nibble minimum), quants: [u2; 256], d: f16, dmin: f16`; a pair for 16 weights.
     Q2K: 84, |block, out| {
+        let (d, dmin) = V::splat_halves(bytes::<4>(block, 80));
         let pairs = bytes::<16>(block, 0);
         for at in (0..16).step_by(V::LANES) {
-            V::load_bits(&pairs[at..], 0, 15).mul(half_at(block, 80)).store(&mut out.scales[at..]);
-            V::load_bits(&pairs[at..], 4, 15).mul(half_at(block, 82)).store(&mut out.minima[at..]);
+            V::load_bits(&pairs[at..], 0, 15).mul(d).store(&mut out.scales[at..]);
+            V::load_bits(&pairs[at..], 4, 15).mul(dmin).store(&mut out.minima[at..]);
         }
         for half in 0..2 {
             let quants = words(block, 16 + 32 * half);
@@ -196,9 +197,10 @@ unpacked! {
 unpacked! {
     /// As Q4K with fifth bits: `d: f16, dmin: f16, scales and minima: [u6; 16], fifth bits: [u1; 256], quants: [u4; 256]`.
     Q5K: 176, |block, out| {
-        let scales = scales_and_minima(block, 4);
-        scale_all::<V>(half_at(block, 0), &scales, &mut out.scales);
-        scale_all::<V>(half_at(block, 2), &scales, &mut out.minima);
+        let (d, dmin) = V::splat_halves(bytes::<4>(block, 0));
+        let packed = scales_and_minima(block, 4);
+        scale_all(d, &packed, &mut out.scales);
+        scale_all(dmin, &packed, &mut out.minima);
         let high = words(block, 16);
         for pair in 0..4 {
             let low = words(block, 48 + 32 * pair);
@@ -236,20 +238,21 @@ impl Format for Q4K {
     /// 32 low nibbles, then the high ones of the same bytes.
     const GROUP: usize = 64;
     const GROUPS: usize = 4;
-    /// Scales and minima.
+    /// Scales and negative minima.
     type Unpacked = [Scales; 2];
 
     #[inline(always)]
     fn unpack<V: Quants>(block: &[u8], [scales, minima]: &mut [Scales; 2]) {
+        let (d, dmin) = V::splat_halves(bytes::<4>(block, 0));
         let packed = scales_and_minima(block, 4);
-        scale_all::<V>(half_at(block, 0), &packed, scales);
-        scale_all::<V>(half_at(block, 2), &packed, minima);
+        scale_all(d, &packed, scales);
+        scale_all(V::splat(-0.0).sub(dmin), &packed, minima);
     }
     #[inline(always)]
     fn weights<V: Quants>(block: &[u8], [scales, minima]: &[Scales; 2], group: usize, at: usize) -> V {
         let part = 2 * group + at / 32;
-        let nibbles = V::nibbles(0.0, V::splat(scales[part]), V::splat(minima[8 + part]));
-        V::pick(nibbles, &block[16 + 32 * group + at % 32..], 4 * (at as u32 / 32))
+        let weights = Affine { zero: 0.0, scale: V::splat(scales[part]), offset: V::splat(minima[8 + part]) };
+        V::four_bits(&block[16 + 32 * group + at % 32..], 4 * (at as u32 / 32), weights)
     }
 }
 

@@ -63,17 +63,30 @@ pub(super) fn widened_dots<F: Format, V: Quants, const M: usize, const N: usize>
         // N streams, but one range of memory.
         fetch_ahead(rows[0], index * N * F::BYTES, N * F::BYTES);
         for group in 0..F::GROUPS {
+            let column = start + group * F::GROUP;
+            let load = |m: usize, at: usize| {
+                // SAFETY: `column + at` is below `cols`, a multiple of the lanes and the length of every row of x.
+                unsafe { x[m].get_unchecked(column + at..column + at + V::LANES) }
+            };
+            if M == 1 && V::LANES < 16 {
+                // Row by row, as the bytes lie: several short vectors are cut out of one load.
+                for n in 0..N {
+                    for at in (0..F::GROUP).step_by(V::LANES) {
+                        let weights: V = F::weights(block[n], &unpacked[n], group, at);
+                        sums[0][n] = weights.mul_add(V::load(load(0, at)), sums[0][n]);
+                    }
+                }
+                continue;
+            }
             for at in (0..F::GROUP).step_by(V::LANES) {
                 let mut weights = [V::splat(0.0); N];
                 for n in 0..N {
                     weights[n] = F::weights(block[n], &unpacked[n], group, at);
                 }
-                let column = start + group * F::GROUP + at;
-                for m in 0..M {
-                    // SAFETY: the column is below `cols`, a multiple of the lanes and the length of every row of x.
-                    let x = V::load(unsafe { x[m].get_unchecked(column..column + V::LANES) });
-                    for n in 0..N {
-                        sums[m][n] = weights[n].mul_add(x, sums[m][n]);
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let x = V::load(load(m, at));
+                    for (sum, weights) in sums.iter_mut().zip(&weights) {
+                        *sum = weights.mul_add(x, *sum);
                     }
                 }
             }

@@ -16,18 +16,21 @@ pub(super) struct Part<'a> {
     bias: Option<&'a [f32]>,
     /// `[m][w.rows()]`, of which `[x][rows]` are this part's alone.
     out: *mut f32,
-    own: PhantomData<&'a mut f32>,
+    borrowed: PhantomData<&'a mut [f32]>,
 }
 
 impl Part<'_> {
-    /// Where the products of row `self.x.start + i` of `x` belong, a number for each of the weight rows.
+    /// Where the products of rows `self.x.start + i ..` of `x` belong, a number for each of the weight rows.
     #[inline(always)]
-    pub fn out(&mut self, i: usize) -> &mut [f32] {
-        assert!(i < self.x.len());
-        let at = (self.x.start + i) * self.w.rows + self.rows.start;
-        // SAFETY: `for_each_part` made `out` point to `[m][w.rows]` numbers that nobody else touches and gave `[x][rows]` of them,
-        // ranges within that shape, to this part alone; `&mut self` keeps a second slice of it away.
-        unsafe { std::slice::from_raw_parts_mut(self.out.add(at), self.rows.len()) }
+    pub fn out<const M: usize>(&mut self, i: usize) -> [&mut [f32]; M] {
+        assert!(i + M <= self.x.len());
+        let first = (self.x.start + i) * self.w.rows + self.rows.start;
+        std::array::from_fn(|m| {
+            // SAFETY: `for_each_part` made `out` point to `[m][w.rows]` numbers that nobody else touches and gave `[x][rows]` of
+            // them, ranges within that shape, to this part alone. The slices are in different rows, and `&mut self` keeps other
+            // slices of these away.
+            unsafe { std::slice::from_raw_parts_mut(self.out.add(first + m * self.w.rows), self.rows.len()) }
+        })
     }
 
     /// Adds the bias, if there is one.
@@ -35,19 +38,36 @@ impl Part<'_> {
         let Some(bias) = self.bias else { return };
         let bias = &bias[self.rows.clone()];
         for i in 0..self.x.len() {
-            self.out(i).iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+            let [out] = self.out(i);
+            out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
         }
     }
 }
 
-/// Where the products lie, for many threads at once.
-struct Shared<'a, 'b>(*mut Product<'b>, usize, PhantomData<&'a mut [Product<'b>]>);
+/// Products that many threads write into.
+struct Shared<'a, 'b> {
+    first: *mut Product<'b>,
+    count: usize,
+    borrowed: PhantomData<&'a mut [Product<'b>]>,
+}
 
-// SAFETY: threads read matrices and biases through it, and write disjoint numbers of `out` (`for_each_part`).
+// SAFETY: threads read matrices, biases and pointers through it, and write disjoint numbers of `out` (`for_each_part`).
 unsafe impl Sync for Shared<'_, '_> {}
 
+impl<'b> Shared<'_, 'b> {
+    /// The matrix, the bias, and where `out` begins.
+    fn product(&self, index: usize) -> (Matrix<'b>, Option<&'b [f32]>, *mut f32) {
+        assert!(index < self.count);
+        // SAFETY: `index` is below the number of products, which stay mutably borrowed; their fields are only read. No
+        // reference to the numbers of `out` is made.
+        unsafe {
+            let product = self.first.add(index);
+            ((*product).w, (*product).bias, (&raw mut *(*product).out).cast())
+        }
+    }
+}
+
 /// Calls `work` for all parts, at most `rows` weight rows times `x_rows` of the `m` rows of `x` each, in any order, on all threads.
-/// Every `out` holds `m` rows.
 pub(super) fn for_each_part(
     products: &mut [Product],
     m: usize,
@@ -55,39 +75,30 @@ pub(super) fn for_each_part(
     x_rows: usize,
     work: impl Fn(Part) + Sync,
 ) {
-    let parts_of = |product: &Product| product.w.rows.div_ceil(rows) * m.div_ceil(x_rows);
-    let count = products
-        .iter()
-        .map(|product| {
-            assert!(product.out.len() == m * product.w.rows);
-            parts_of(product)
-        })
-        .sum::<usize>();
-    let shared = Shared(products.as_mut_ptr(), products.len(), PhantomData);
+    assert!(products.iter().all(|product| product.out.len() == m * product.w.rows));
+    let parts_of = |w: Matrix| w.rows.div_ceil(rows) * m.div_ceil(x_rows);
+    let parts = products.iter().map(|product| parts_of(product.w)).sum::<usize>();
+    let shared = Shared { first: products.as_mut_ptr(), count: products.len(), borrowed: PhantomData };
     let shared = &shared;
-    (0..count).into_par_iter().for_each(|mut number| {
-        for index in 0..shared.1 {
-            // SAFETY: `index` is below the number of products, which are mutably borrowed until all threads are done.
-            let product = unsafe { shared.0.add(index) };
-            // SAFETY: as above; `w` and `bias` are only read by everyone.
-            let (w, bias) = unsafe { ((*product).w, (*product).bias) };
-            let count = w.rows.div_ceil(rows) * m.div_ceil(x_rows);
-            if number >= count {
-                number -= count;
-                continue;
+    (0..parts).into_par_iter().for_each(|mut number| {
+        let mut index = 0;
+        let (w, bias, out) = loop {
+            let product = shared.product(index);
+            let parts = parts_of(product.0);
+            if number < parts {
+                break product;
             }
-            // SAFETY: as above; the pointer in `out` is read, the numbers behind it are not touched.
-            let out = unsafe { &raw mut *(*product).out }.cast();
-            let (first, first_x) = (number % w.rows.div_ceil(rows) * rows, number / w.rows.div_ceil(rows) * x_rows);
-            // Different numbers get different products or different pairs of multiples: disjoint parts of `out`.
-            return work(Part {
-                w,
-                rows: first..(first + rows).min(w.rows),
-                x: first_x..(first_x + x_rows).min(m),
-                bias,
-                out,
-                own: PhantomData,
-            });
-        }
+            (index, number) = (index + 1, number - parts);
+        };
+        // Different numbers get different products or different pairs of multiples: disjoint parts of an `out`.
+        let (x, row) = (number / w.rows.div_ceil(rows) * x_rows, number % w.rows.div_ceil(rows) * rows);
+        work(Part {
+            w,
+            rows: row..(row + rows).min(w.rows),
+            x: x..(x + x_rows).min(m),
+            bias,
+            out,
+            borrowed: PhantomData,
+        });
     });
 }

@@ -2,52 +2,50 @@
 
 use crate::simd_vector::{F32x4, Vector};
 
-/// A vector that small whole numbers are widened into.
-pub(super) trait Quants: Vector {
-    /// What the numbers 0 .. 16 stand for.
-    type Nibbles: Copy;
-
-    /// `(q − zero) · scale − minimum`, each operation rounded, for q in 0 .. 16.
-    fn nibbles(zero: f32, scale: Self, minimum: Self) -> Self::Nibbles;
-    /// What bits `shift .. shift + 4` of the first `LANES` bytes stand for.
-    fn pick(nibbles: Self::Nibbles, packed: &[u8], shift: u32) -> Self;
-    /// `self + x` in the lanes whose bit, counted from the lowest, is set.
-    fn add_where(self, bits: u32, x: Self) -> Self;
-}
-
-/// [`Quants::Nibbles`] where the vector is too narrow for a table.
+/// The weights that quants q stand for: `(q − zero) · scale + offset`, each operation rounded.
 #[derive(Clone, Copy)]
 pub(super) struct Affine<V> {
-    zero: V,
-    scale: V,
-    minimum: V,
+    pub zero: f32,
+    pub scale: V,
+    pub offset: V,
 }
 
-/// The methods for vectors without a table.
-macro_rules! affine {
-    () => {
-        type Nibbles = Affine<Self>;
-
-        #[inline(always)]
-        fn nibbles(zero: f32, scale: Self, minimum: Self) -> Affine<Self> {
-            Affine { zero: Self::splat(zero), scale, minimum }
-        }
-        #[inline(always)]
-        fn pick(nibbles: Affine<Self>, packed: &[u8], shift: u32) -> Self {
-            Self::load_bits(packed, shift, 15).sub(nibbles.zero).mul(nibbles.scale).sub(nibbles.minimum)
-        }
-    };
-}
-
-impl Quants for F32x4 {
-    affine!();
-
+impl<V: Vector> Affine<V> {
     #[inline(always)]
-    fn add_where(self, bits: u32, x: Self) -> Self {
-        let pick = |i: usize| if bits >> i & 1 == 1 { x.0[i] } else { 0.0 };
-        self.add(Self([pick(0), pick(1), pick(2), pick(3)]))
+    pub fn of(self, q: V) -> V {
+        q.sub(V::splat(self.zero)).mul(self.scale).add(self.offset)
     }
 }
+
+/// A vector that quants are widened into.
+pub(super) trait Quants: Vector {
+    /// `self + x` in the lanes i where bit `first + i`, counted from the lowest, is set. `x` is a finite number.
+    #[inline(always)]
+    fn add_where(self, bits: u32, first: u32, x: Self) -> Self {
+        let mut set = [0.0; 16];
+        for (set, bit) in set[..Self::LANES].iter_mut().zip(first..) {
+            *set = (bits >> bit & 1) as f32;
+        }
+        Self::load(&set).mul_add(x, self)
+    }
+
+    /// The two IEEE halves of the first four bytes, each in every lane.
+    #[inline(always)]
+    fn splat_halves(source: &[u8]) -> (Self, Self) {
+        (Self::splat_f16(source), Self::splat_f16(&source[2..]))
+    }
+
+    /// What bits `shift .. shift + 4` of the first `LANES` bytes stand for.
+    #[inline(always)]
+    fn four_bits(packed: &[u8], shift: u32, weights: Affine<Self>) -> Self {
+        weights.of(Self::load_bits(packed, shift, 15))
+    }
+}
+
+impl Quants for F32x4 {}
+
+#[cfg(target_arch = "aarch64")]
+impl Quants for crate::simd_neon::F32x4 {}
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -57,49 +55,49 @@ mod x86 {
     use crate::simd_vector::{F32x8, F32x16, Vector};
 
     impl Quants for F32x8 {
-        affine!();
-
         #[inline(always)]
-        fn add_where(self, bits: u32, x: Self) -> Self {
+        fn add_where(self, bits: u32, first: u32, x: Self) -> Self {
             // SAFETY: this type is only used in functions compiled for, and called on, machines with AVX2 (`dispatch!`).
             unsafe {
                 let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+                let lanes = _mm256_sll_epi32(lanes, _mm_cvtsi32_si128(first as i32));
                 let set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes), lanes);
                 Self(_mm256_add_ps(self.0, _mm256_and_ps(_mm256_castsi256_ps(set), x.0)))
             }
         }
     }
 
+    /// Sixteen weights are a register, in which one permutation finds what would take a mask, a conversion, a product and a sum.
     impl Quants for F32x16 {
-        /// All 16 of them: one permutation then does what takes a mask, a conversion, a product and a sum.
-        type Nibbles = F32x16;
+        #[inline(always)]
+        fn add_where(self, bits: u32, first: u32, x: Self) -> Self {
+            // SAFETY: this type is only used in functions compiled for, and called on, machines with AVX-512 (`dispatch!`).
+            unsafe { Self(_mm512_mask_add_ps(self.0, (bits >> first) as __mmask16, self.0, x.0)) }
+        }
 
         #[inline(always)]
-        fn nibbles(zero: f32, scale: Self, minimum: Self) -> Self {
-            let mut q = [0.0; 16];
-            let mut next = -zero;
-            for q in &mut q {
-                *q = next;
-                next += 1.0;
+        fn splat_halves(source: &[u8]) -> (Self, Self) {
+            let both = i32::from_ne_bytes([source[0], source[1], source[2], source[3]]);
+            // SAFETY: as above.
+            unsafe {
+                // Only 128 bits are converted: that costs no shuffle, of which everything else here has many.
+                let both = _mm_cvtph_ps(_mm_cvtsi32_si128(both));
+                (Self(_mm512_broadcastss_ps(both)), Self(_mm512_broadcastss_ps(_mm_movehdup_ps(both))))
             }
-            Self::load(&q).mul(scale).sub(minimum)
         }
+
         #[inline(always)]
-        fn pick(nibbles: Self, packed: &[u8], shift: u32) -> Self {
+        fn four_bits(packed: &[u8], shift: u32, weights: Affine<Self>) -> Self {
             assert!(packed.len() >= 16);
-            // SAFETY: this type is only used in functions compiled for, and called on, machines with AVX-512 (`dispatch!`);
-            // the slice has the 16 bytes that are read.
+            let quants = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+            let table = weights.of(Self::load(&quants));
+            // SAFETY: as above; the slice has the 16 bytes that are read.
             unsafe {
                 let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(packed.as_ptr().cast()));
-                // The permutation looks at the lowest four bits only.
+                // The permutation looks at the lowest four bits of an index only.
                 let indices = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift as i32));
-                Self(_mm512_permutexvar_ps(indices, nibbles.0))
+                Self(_mm512_permutexvar_ps(indices, table.0))
             }
-        }
-        #[inline(always)]
-        fn add_where(self, bits: u32, x: Self) -> Self {
-            // SAFETY: as above; nothing is read.
-            unsafe { Self(_mm512_mask_add_ps(self.0, bits as __mmask16, self.0, x.0)) }
         }
     }
 }
