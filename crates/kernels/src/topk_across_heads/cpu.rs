@@ -1,6 +1,6 @@
-//! Top-k across heads on the CPU: the k-th score by quickselect over all heads, its equals by quickselect over (slot, head).
+//! Top-k across heads on the CPU: the k-th score by counting and quickselect over all heads, its equals by quickselect over (slot, head).
 
-use crate::topk::cpu::{Threshold, order, threshold};
+use crate::topk::cpu::{Threshold, collect, order, threshold};
 use headwise_core::{Ragged, Scores};
 
 /// Per head the slots among the `k` highest, ascending. No NaN, `k` at most the number of scores.
@@ -17,7 +17,6 @@ pub fn topk_across_heads(scores: &Scores, k: usize) -> Ragged<u32> {
     let (_, &mut last, _) = candidates.select_nth_unstable(equals - 1);
     Ragged::from_rows(scores.iter().enumerate().map(|(head, row)| {
         let stays = |slot: u32, rank: u32| rank > key || (rank == key && (slot, head as u32) <= last);
-        let slots = row.iter().enumerate().filter(|&(slot, &score)| stays(slot as u32, order(score)));
-        slots.map(|(slot, _)| slot as u32).collect::<Vec<u32>>()
+        collect(k.min(row.len()), row.iter().zip(0..).map(|(&score, slot)| (slot, stays(slot, order(score)))))
     }))
 }
