@@ -10,8 +10,17 @@ use super::{
 /// Scales of 16 parts of a block, times the block's own.
 type Scales = [f32; 16];
 
-/// A block with a byte for each quant.
+/// Scales and negative minima. On cache lines: what is stored across two of them, or across two pages, is slow to be loaded again.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(super) struct Pairs {
+    scales: Scales,
+    minima: Scales,
+}
+
+/// A block with a byte for each quant, on cache lines.
 #[derive(Clone, Copy)]
+#[repr(C, align(64))]
 pub(super) struct Bytes {
     quants: [u8; 256],
     scales: Scales,
@@ -201,14 +210,24 @@ unpacked! {
         let packed = scales_and_minima(block, 4);
         scale_all(d, &packed, &mut out.scales);
         scale_all(dmin, &packed, &mut out.minima);
+        // 64 bytes at a time: the low nibbles of two pairs of groups, then their high ones. In that order they stay.
         let high = words(block, 16);
-        for pair in 0..4 {
-            let low = words(block, 48 + 32 * pair);
-            out.set(2 * pair, join(field(low, 0, 15), field(high, 2 * pair, 1), 4));
-            out.set(2 * pair + 1, join(field(low, 4, 15), field(high, 2 * pair + 1, 1), 4));
+        for half in 0..2 {
+            let low: [Words; 2] = [words(block, 48 + 64 * half), words(block, 80 + 64 * half)];
+            for odd in 0..2 {
+                let mut five = [0; 8];
+                for (i, five) in five.iter_mut().enumerate() {
+                    let fifth = high[i % 4] >> (4 * half + odd + i / 4 * 2) & eight(1);
+                    *five = low[i / 4][i % 4] >> (4 * odd) & eight(15) | fifth << 4;
+                }
+                for (out, word) in out.quants[128 * half + 64 * odd..].as_chunks_mut().0.iter_mut().zip(five) {
+                    *out = word.to_le_bytes();
+                }
+            }
         }
     }, |unpacked, group, at| {
-        let q = V::load_bits(&unpacked.quants[32 * group + at..], 0, 255);
+        let place = 128 * (group / 4) + 64 * (group % 2) + 32 * (group / 2 % 2);
+        let q = V::load_bits(&unpacked.quants[place + at..], 0, 255);
         q.mul(V::splat(unpacked.scales[group])).sub(V::splat(unpacked.minima[8 + group]))
     }
 }
@@ -238,20 +257,20 @@ impl Format for Q4K {
     /// 32 low nibbles, then the high ones of the same bytes.
     const GROUP: usize = 64;
     const GROUPS: usize = 4;
-    /// Scales and negative minima.
-    type Unpacked = [Scales; 2];
+    type Unpacked = Pairs;
 
     #[inline(always)]
-    fn unpack<V: Quants>(block: &[u8], [scales, minima]: &mut [Scales; 2]) {
+    fn unpack<V: Quants>(block: &[u8], out: &mut Pairs) {
         let (d, dmin) = V::splat_halves(bytes::<4>(block, 0));
         let packed = scales_and_minima(block, 4);
-        scale_all(d, &packed, scales);
-        scale_all(V::splat(-0.0).sub(dmin), &packed, minima);
+        scale_all(d, &packed, &mut out.scales);
+        scale_all(V::splat(-0.0).sub(dmin), &packed, &mut out.minima);
     }
     #[inline(always)]
-    fn weights<V: Quants>(block: &[u8], [scales, minima]: &[Scales; 2], group: usize, at: usize) -> V {
+    fn weights<V: Quants>(block: &[u8], unpacked: &Pairs, group: usize, at: usize) -> V {
         let part = 2 * group + at / 32;
-        let weights = Affine { zero: 0.0, scale: V::splat(scales[part]), offset: V::splat(minima[8 + part]) };
+        let (scale, offset) = (V::splat(unpacked.scales[part]), V::splat(unpacked.minima[8 + part]));
+        let weights = Affine { zero: 0.0, scale, offset };
         V::four_bits(&block[16 + 32 * group + at % 32..], 4 * (at as u32 / 32), weights)
     }
 }

@@ -64,17 +64,11 @@ pub(super) fn widened_dots<F: Format, V: Quants, const M: usize, const N: usize>
         fetch_ahead(rows[0], index * N * F::BYTES, N * F::BYTES);
         for group in 0..F::GROUPS {
             let column = start + group * F::GROUP;
-            let load = |m: usize, at: usize| {
-                // SAFETY: `column + at` is below `cols`, a multiple of the lanes and the length of every row of x.
-                unsafe { x[m].get_unchecked(column + at..column + at + V::LANES) }
-            };
             if M == 1 && V::LANES < 16 {
-                // Row by row, as the bytes lie: several short vectors are cut out of one load.
+                // SAFETY: the columns are below `cols`, the length of x.
+                let x = unsafe { x[0].get_unchecked(column..column + F::GROUP) };
                 for n in 0..N {
-                    for at in (0..F::GROUP).step_by(V::LANES) {
-                        let weights: V = F::weights(block[n], &unpacked[n], group, at);
-                        sums[0][n] = weights.mul_add(V::load(load(0, at)), sums[0][n]);
-                    }
+                    sums[0][n] = add_group::<F, V>(block[n], &unpacked[n], group, x, sums[0][n]);
                 }
                 continue;
             }
@@ -83,14 +77,24 @@ pub(super) fn widened_dots<F: Format, V: Quants, const M: usize, const N: usize>
                 for n in 0..N {
                     weights[n] = F::weights(block[n], &unpacked[n], group, at);
                 }
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = V::load(load(m, at));
-                    for (sum, weights) in sums.iter_mut().zip(&weights) {
-                        *sum = weights.mul_add(x, *sum);
+                for m in 0..M {
+                    // SAFETY: the column is below `cols`, a multiple of the lanes and the length of every row of x.
+                    let x = V::load(unsafe { x[m].get_unchecked(column + at..column + at + V::LANES) });
+                    for n in 0..N {
+                        sums[m][n] = weights[n].mul_add(x, sums[m][n]);
                     }
                 }
             }
         }
     }
     sums
+}
+
+/// One row of `x`, one group: where vectors are short, several of them are cut out of one load.
+#[inline(always)]
+fn add_group<F: Format, V: Quants>(block: &[u8], unpacked: &F::Unpacked, group: usize, x: &[f32], mut sum: V) -> V {
+    for (at, x) in (0..).step_by(V::LANES).zip(x.chunks_exact(V::LANES)) {
+        sum = F::weights::<V>(block, unpacked, group, at).mul_add(V::load(x), sum);
+    }
+    sum
 }
