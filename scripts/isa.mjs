@@ -77,13 +77,17 @@ async function check(
 
 /** Builds and returns the test programs and what they need. @returns {Binary[]} */
 function build(/** @type {string[]} */ args, /** @type {NodeJS.ProcessEnv} */ env = {}) {
-  const cargo = spawnSync('cargo', ['test', '--release', '--no-run', '--message-format=json-render-diagnostics', '--quiet', ...args], {
-    cwd: root,
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
-    encoding: 'utf8',
-    maxBuffer: 1 << 28,
-  })
+  const cargo = spawnSync(
+    'cargo',
+    ['test', '--release', '--no-run', '--message-format=json-render-diagnostics', '--quiet', ...args],
+    {
+      cwd: root,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+    },
+  )
   if (cargo.status !== 0) throw new Error(`cargo test --no-run ${args.join(' ')} failed`)
   return cargo.stdout
     .split('\n')
@@ -98,17 +102,19 @@ function build(/** @type {string[]} */ args, /** @type {NodeJS.ProcessEnv} */ en
     }))
 }
 
-/** The level that is found, the death of a program that uses what is missing, and every test of the kernels. */
+/** The level that is found, the death of a program that uses what is missing, and what the kernels compute. */
 async function checkKernels(/** @type {Cpu} */ cpu, /** @type {Binary[]} */ binaries) {
-  const kernels = binaries.filter((binary) => binary.test && binary.package === 'kernels')
-  const levels = kernels.find(({ name }) => name === 'levels')
-  if (!levels) throw new Error('the kernels have no test program `levels`')
-  await check(cpu, `the level found is ${cpu.level}`, [levels.path], { HEADWISE_EXPECT_LEVEL: cpu.level })
-  for (const level of cpu.lacks) {
-    await check(cpu, `${level} code is an illegal instruction`, [levels.path], { HEADWISE_TRY_LEVEL: level }, died)
+  const program = (/** @type {string} */ name) => {
+    const found = binaries.find((binary) => binary.test && binary.package === 'kernels' && binary.name === name)
+    if (!found) throw new Error(`the kernels have no test program ${name}`)
+    return found.path
   }
-  for (const { name, path } of kernels.filter((binary) => binary !== levels))
-    await check(cpu, `tests of ${name}`, [path])
+  const levels = program('levels')
+  await check(cpu, `the level found is ${cpu.level}`, [levels], { HEADWISE_EXPECT_LEVEL: cpu.level })
+  for (const level of cpu.lacks) {
+    await check(cpu, `${level} code is an illegal instruction`, [levels], { HEADWISE_TRY_LEVEL: level }, died)
+  }
+  for (const name of ['headwise_kernels', 'conformance']) await check(cpu, `tests of ${name}`, [program(name)])
 }
 
 async function x86() {
