@@ -29,8 +29,8 @@ pub enum Error {
     #[error("budget of {budget} slots is below the {protected} protected slots ({what})")]
     BudgetBelowProtected { budget: usize, protected: usize, what: String },
     /// A scorer needs something that was not gathered during prefill.
-    #[error("{scorer} needs {need} window queries, but only {have} were observed")]
-    ObservationMissing { scorer: String, need: usize, have: usize },
+    #[error("{scorer} needs the {what} of {need} tokens, but those of {have} were observed")]
+    ObservationMissing { scorer: String, what: String, need: usize, have: usize },
     /// A selection is not ascending, not unique, or points past the end of its head.
     #[error("selection of head {head} is invalid at index {index}")]
     InvalidSelection { head: usize, index: usize },

@@ -14,7 +14,7 @@ mod stop;
 
 pub use engine::{Engine, Input, Session, Steps, Stopper};
 pub use export::generated_files;
-pub use observer::QueryWindow;
+pub use observer::{Observer, QueryWindow, RunningSums};
 pub use options::{EngineOptions, GenerateOptions, PrefillOptions, SamplerOptions, SessionOptions};
 pub use report::{CompressReport, FinishReason, KeptPositions, Memory, ModelInfo, PrefillReport, SessionStats, Step};
 pub use sampler::Sampler;

@@ -13,10 +13,10 @@ use headwise_cache::{BlockPool, KvCache};
 use headwise_core::{Error, Result, recycle};
 use headwise_model::tokenizer::DecodeStream;
 use headwise_model::{Model, Span, Wanted, Workspace};
-use headwise_policy::Policy;
+use headwise_policy::{Needs, Policy};
 
 use crate::command::{Command, GenerateCall, Prompt, Reply, answer};
-use crate::observer::QueryWindow;
+use crate::observer::Observer;
 use crate::report::PrefillReport;
 use crate::sampler::Sampler;
 use crate::session::{Decode, Drawn, Figures, Job, SessionState, Then, milliseconds, remember};
@@ -193,12 +193,13 @@ impl Scheduler {
 
     fn create(&mut self, policy: Policy, observe: usize) -> Result<u64> {
         let shape = self.model.shape();
-        let window = QueryWindow::new(shape, observe.max(policy.needs().window_queries));
+        let needs = policy.needs();
+        let observer = Observer::new(shape, Needs { window_queries: observe.max(needs.window_queries), ..needs });
         let cache = KvCache::new(self.pool.clone(), shape)?;
         let (logits, unfed, vocabulary, job) = (None, None, HashSet::new(), None);
         Ok(self.add(SessionState {
             cache,
-            window,
+            observer,
             policy,
             logits,
             unfed,
@@ -301,7 +302,7 @@ impl Scheduler {
         spans.extend(states.zip(self.tokens.chunks(1)).map(|((_, state), tokens)| Span {
             tokens,
             cache: &mut state.cache,
-            tap: &mut state.window,
+            tap: &mut state.observer,
             logits: Wanted::Last,
         }));
         let result = guarded(|| self.model.forward(&mut spans, &mut self.decode_space, None));
@@ -311,7 +312,7 @@ impl Scheduler {
         match result {
             Ok(logits) => {
                 for (index, (_, state)) in states.enumerate() {
-                    state.window.commit();
+                    state.observer.commit();
                     state.unfed = None;
                     remember(&mut state.logits, logits.span(index));
                     state.figures.decode_tokens += 1;
@@ -324,7 +325,7 @@ impl Scheduler {
             }
             // One session is out of memory, say, while the others could go on: each by itself.
             Err(_) => {
-                states.for_each(|(_, state)| state.window.discard());
+                states.for_each(|(_, state)| state.observer.discard());
                 ids.iter().for_each(|id| self.decode_batch(std::slice::from_ref(id)));
             }
         }
@@ -349,7 +350,7 @@ impl Scheduler {
             let span = Span {
                 tokens: &job.prompt[job.done..end],
                 cache: &mut state.cache,
-                tap: &mut state.window,
+                tap: &mut state.observer,
                 logits: wanted,
             };
             self.model.forward(&mut [span], &mut self.prefill_space, Some(&job.cancel))
@@ -360,7 +361,7 @@ impl Scheduler {
                 job.ms += ms;
                 state.figures.prefill_ms += ms;
                 state.figures.prefill_tokens += end - job.done;
-                state.window.commit();
+                state.observer.commit();
                 state.unfed = None;
                 match wanted {
                     Wanted::None => state.logits = None,

@@ -1,4 +1,4 @@
-//! One session inside the engine thread: its cache, its observation window and the call that is running.
+//! One session inside the engine thread: its cache, what it observes and the call that is running.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use headwise_model::tokenizer::{DecodeStream, Tokenizer};
 use headwise_policy::{LayerInput, Policy};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::observer::QueryWindow;
+use crate::observer::Observer;
 use crate::options::GenerateOptions;
 use crate::report::{CompressReport, FinishReason, KeptPositions, Memory, PrefillReport, SessionStats, Step};
 use crate::sampler::Sampler;
@@ -23,7 +23,7 @@ pub type CancelToken = Arc<AtomicBool>;
 /// A session's state. Lives in the engine thread alone.
 pub(crate) struct SessionState {
     pub cache: KvCache,
-    pub window: QueryWindow,
+    pub observer: Observer,
     pub policy: Policy,
     /// Logits after the last token in the cache.
     pub logits: Option<Vec<f32>>,
@@ -76,7 +76,7 @@ pub(crate) struct Job {
 /// A session before a call.
 pub(crate) struct Undo {
     position: u32,
-    window: QueryWindow,
+    observer: Observer,
     logits: Option<Vec<f32>>,
     unfed: Option<u32>,
     figures: Figures,
@@ -163,7 +163,7 @@ impl SessionState {
     pub fn fork(&self) -> Self {
         Self {
             cache: self.cache.fork(),
-            window: self.window.clone(),
+            observer: self.observer.clone(),
             policy: self.policy.clone(),
             logits: self.logits.clone(),
             unfed: self.unfed,
@@ -187,7 +187,7 @@ impl SessionState {
         let undo = (!prompt.is_empty()).then(|| {
             Box::new(Undo {
                 position: self.cache.next_position(),
-                window: self.window.clone(),
+                observer: self.observer.clone(),
                 logits: self.logits.clone(),
                 unfed: self.unfed,
                 figures: self.figures.clone(),
@@ -200,7 +200,7 @@ impl SessionState {
 
     /// Takes the running call away; if its prompt was not in whole, the session is as before the call.
     pub fn undo(&mut self) -> Option<Job> {
-        self.window.discard();
+        self.observer.discard();
         let mut job = self.job.take()?;
         if let Some(undo) = job.undo.take() {
             self.restore(*undo);
@@ -210,9 +210,9 @@ impl SessionState {
 
     /// Back to before a call, whose tokens must still be in the cache as they came.
     pub fn restore(&mut self, undo: Undo) {
-        let Undo { position, window, logits, unfed, figures, vocabulary } = undo;
+        let Undo { position, observer, logits, unfed, figures, vocabulary } = undo;
         self.cache.truncate(position);
-        (self.window, self.logits, self.unfed) = (window, logits, unfed);
+        (self.observer, self.logits, self.unfed) = (observer, logits, unfed);
         (self.figures, self.vocabulary) = (figures, vocabulary);
     }
 
@@ -242,6 +242,7 @@ impl SessionState {
         let before = self.memory();
         if let Some(selections) = self.select(policy)? {
             self.cache.compact_all(&selections)?;
+            self.observer.compact(&selections);
             self.cache.pool().trim();
         }
         let ms = milliseconds(start);
@@ -258,8 +259,9 @@ impl SessionState {
             return Ok(None);
         }
         // Fewer than the policy needs is its error to raise: it knows the scorer's name.
-        let need = policy.needs().window_queries.min(self.window.len());
-        let queries: Vec<Vec<f32>> = (0..shape.layers).map(|layer| self.window.last(layer, need)).collect();
+        let (window, sums) = (self.observer.window(), self.observer.sums());
+        let need = policy.needs().window_queries.min(window.len());
+        let queries: Vec<Vec<f32>> = (0..shape.layers).map(|layer| window.last(layer, need)).collect();
         let query_positions: Vec<u32> = (seen - need..seen).map(|position| position as u32).collect();
         let views: Vec<Vec<_>> = (0..shape.layers).map(|layer| self.cache.heads(layer).collect()).collect();
         let positions: Vec<Vec<&[u32]>> =
@@ -271,6 +273,7 @@ impl SessionState {
                 positions: &positions[layer],
                 queries: &queries[layer],
                 query_positions: &query_positions,
+                running_sums: sums.map(|sums| sums.layer(layer)),
                 shape,
                 seen,
                 scale: 1.0 / (shape.head_dim as f32).sqrt(),
@@ -286,7 +289,7 @@ impl SessionState {
             seen: self.seen(),
             lengths: (0..self.cache.shape().layers).map(|layer| self.cache.lengths(layer)).collect(),
             memory: self.memory(),
-            observation_bytes: self.window.bytes(),
+            observation_bytes: self.observer.bytes(),
             prefill_tokens,
             prefill_ms,
             decode_tokens,

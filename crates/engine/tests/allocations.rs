@@ -1,4 +1,4 @@
-//! A steady decode step allocates nothing: not in the pass, not for the window, not for the draw. What the cache grows by, a block
+//! A steady decode step allocates nothing: not in the pass, not for the window and the running sums, not for the draw. What the cache grows by, a block
 //! for each head now and then, is all there is.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headwise_cache::{BlockPool, KvCache, block_layout};
 use headwise_core::{Codec, recycle};
-use headwise_engine::{QueryWindow, Sampler, SamplerOptions};
+use headwise_engine::{Observer, Sampler, SamplerOptions};
 use headwise_model::{Model, Span, Wanted, Workspace};
+use headwise_policy::Needs;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -44,29 +45,28 @@ fn steps(sessions: usize, prompt: usize, options: &SamplerOptions) -> Vec<(usize
     let model = Model::load(&path, &mut |_| {}).unwrap();
     let pool = BlockPool::new(block_layout(model.shape().head_dim, Codec::F16), None).unwrap();
     let mut caches: Vec<_> = (0..sessions).map(|_| KvCache::new(pool.clone(), model.shape()).unwrap()).collect();
-    let mut windows: Vec<_> = (0..sessions).map(|_| QueryWindow::new(model.shape(), 64)).collect();
+    let needs = Needs { window_queries: 64, running_sums: true };
+    let mut observers: Vec<_> = (0..sessions).map(|_| Observer::new(model.shape(), needs)).collect();
     let mut samplers: Vec<_> = (0..sessions).map(|_| Sampler::new(options.clone()).unwrap()).collect();
     let (mut space, seen) = (Workspace::default(), HashSet::from([3, 5]));
     let mut kept: Vec<Span<'static>> = Vec::new();
     let mut tokens = vec![0; sessions];
-    let mut step = |prompt: Option<&[u32]>| {
-        let before = (ALLOCATIONS.load(Ordering::Relaxed), pool.held_bytes());
-        let mut spans: Vec<Span<'_>> = recycle(std::mem::take(&mut kept));
-        spans.extend(caches.iter_mut().zip(&mut windows).zip(tokens.chunks(1)).map(|((cache, tap), token)| Span {
-            tokens: prompt.unwrap_or(token),
-            cache,
-            tap,
-            logits: Wanted::Last,
-        }));
-        let logits = model.forward(&mut spans, &mut space, None).unwrap();
-        kept = recycle(spans);
-        for (i, token) in tokens.iter_mut().enumerate() {
-            *token = samplers[i].sample(logits.span(i), &seen).unwrap();
-        }
-        windows.iter_mut().for_each(QueryWindow::commit);
-        let blocks = (pool.held_bytes() - before.1) / pool.block_bytes();
-        (ALLOCATIONS.load(Ordering::Relaxed) - before.0, blocks)
-    };
+    let mut step =
+        |prompt: Option<&[u32]>| {
+            let before = (ALLOCATIONS.load(Ordering::Relaxed), pool.held_bytes());
+            let mut spans: Vec<Span<'_>> = recycle(std::mem::take(&mut kept));
+            spans.extend(caches.iter_mut().zip(&mut observers).zip(tokens.chunks(1)).map(|((cache, tap), token)| {
+                Span { tokens: prompt.unwrap_or(token), cache, tap, logits: Wanted::Last }
+            }));
+            let logits = model.forward(&mut spans, &mut space, None).unwrap();
+            kept = recycle(spans);
+            for (i, token) in tokens.iter_mut().enumerate() {
+                *token = samplers[i].sample(logits.span(i), &seen).unwrap();
+            }
+            observers.iter_mut().for_each(Observer::commit);
+            let blocks = (pool.held_bytes() - before.1) / pool.block_bytes();
+            (ALLOCATIONS.load(Ordering::Relaxed) - before.0, blocks)
+        };
     let first: Vec<u32> = (0..prompt as u32).map(|i| i * 31 % 300).collect();
     step(Some(&first));
     (0..96).map(|_| step(None)).collect()

@@ -1,5 +1,8 @@
 //! The one way to look into a forward pass.
 
+use headwise_cache::BlockHandle;
+use headwise_kernels::HeadView;
+
 /// What a layer hands to a [`LayerTap`]: one span's rows, after its keys and values went into the cache and before attention.
 #[derive(Debug, Clone, Copy)]
 pub struct LayerStep<'a> {
@@ -20,6 +23,15 @@ pub struct LayerStep<'a> {
 pub trait LayerTap: Send {
     /// Called after the layer's keys and values were appended.
     fn layer(&mut self, step: &LayerStep<'_>);
+
+    /// Where to add the attention that each slot of the layer gets from the span's rows, if it is wanted; called after
+    /// [`layer`](Self::layer), with the heads as attention will see them. Per query head one number for each slot of its KV head, head
+    /// after head: see [`headwise_kernels::attend::Job::sums`]. The last layer then attends with all rows, too, where it would have done
+    /// with fewer; logits keep their bits.
+    fn sums(&mut self, layer: usize, heads: &[HeadView<'_, BlockHandle>]) -> Option<&mut [f32]> {
+        let _ = (layer, heads);
+        None
+    }
 }
 
 /// Looks at nothing and costs nothing.

@@ -8,6 +8,8 @@ use headwise_kernels::{Block, HeadView};
 pub struct Needs {
     /// Post-RoPE queries of this many last positions, every layer.
     pub window_queries: usize,
+    /// The attention that each slot gets, summed over all queries, every layer. It cannot be had later.
+    pub running_sums: bool,
 }
 
 /// One layer of a session, borrowed.
@@ -22,6 +24,9 @@ pub struct LayerInput<'a, B> {
     pub queries: &'a [f32],
     /// Positions of these queries, ascending, `[rows]`; the last is `seen − 1`.
     pub query_positions: &'a [u32],
+    /// The attention that each slot got from all queries since it was stored, summed: per query head one number for each slot of its KV head,
+    /// head after head. `None` where it was not gathered.
+    pub running_sums: Option<&'a [f32]>,
     /// Dimensions of the whole cache.
     pub shape: KvShape,
     /// Tokens seen so far (the next position), not slots left.
@@ -46,10 +51,17 @@ impl<'a, B: Block> LayerInput<'a, B> {
         let need = window.min(self.seen);
         let have = self.query_positions.len();
         if have < need {
-            return Err(Error::ObservationMissing { scorer: scorer.into(), need, have });
+            return Err(missing(scorer, "queries", need, have));
         }
         let row = self.shape.query_heads() * self.shape.head_dim;
         Ok((&self.queries[(have - need) * row..], &self.query_positions[have - need..]))
+    }
+
+    /// The sums of a KV head, `[group][slots]`. [`Error::ObservationMissing`] if none were gathered.
+    pub fn running_sums(&self, scorer: &str, head: usize) -> Result<&'a [f32]> {
+        let sums = self.running_sums.ok_or_else(|| missing(scorer, "running attention sums", self.seen, 0))?;
+        let numbers = |heads: &[HeadView<B>]| self.shape.group * heads.iter().map(|head| head.len).sum::<usize>();
+        Ok(&sums[numbers(&self.heads[..head])..numbers(&self.heads[..=head])])
     }
 
     /// Checks that all slices have the shapes that their documentation says.
@@ -81,6 +93,10 @@ impl<'a, B: Block> LayerInput<'a, B> {
         }
         let row = self.shape.query_heads() * self.shape.head_dim;
         shape("window queries", self.query_positions.len() * row, self.queries.len())?;
+        if let Some(sums) = self.running_sums {
+            let slots: usize = self.heads.iter().map(|head| head.len).sum();
+            shape("running sums", self.shape.group * slots, sums.len())?;
+        }
         match self.query_positions.last() {
             Some(&last) if last as usize + 1 != self.seen => {
                 Err(Error::invalid("query_positions", last, "a window that ends with the last token seen"))
@@ -88,4 +104,8 @@ impl<'a, B: Block> LayerInput<'a, B> {
             _ => Ok(()),
         }
     }
+}
+
+fn missing(scorer: &str, what: &str, need: usize, have: usize) -> Error {
+    Error::ObservationMissing { scorer: scorer.into(), what: what.into(), need, have }
 }

@@ -80,6 +80,7 @@ impl Cache {
                 positions: &positions[layer],
                 queries: &self.queries,
                 query_positions: &query_positions,
+                running_sums: None,
                 shape: self.shape,
                 seen: self.seen,
                 scale: 0.5,
@@ -255,7 +256,7 @@ fn a_short_cache_is_kept_whole_whatever_is_protected() {
 #[test]
 fn a_window_that_was_not_observed_is_an_error() {
     let spec = json!({ "kind": "snapKV", "window": 9, "budget": { "tokensPerHead": 20 } });
-    let missing = Error::ObservationMissing { scorer: "snapKV".into(), need: 9, have: 8 };
+    let missing = Error::ObservationMissing { scorer: "snapKV".into(), what: "queries".into(), need: 9, have: 8 };
     assert_eq!(small(50, 8).compress(&policy(spec)).unwrap_err(), missing);
 }
 

@@ -25,6 +25,8 @@ fn every_case_of_a_supported_kind_passes() {
         ("knorm", 4),
         ("keydiff", 4),
         ("tova", 4),
+        ("observed_attention", 4),
+        ("h2o", 4),
         ("streaming_llm", 4),
         ("streaming_llm_repo", 4),
         ("e2e", 12),

@@ -2,7 +2,7 @@
 //! rayon, and merges their partial results in a fixed order. Once its buffers have grown it allocates nothing.
 
 use super::decode::decode_part;
-use super::partial::{Sum, Sums, divide};
+use super::partial::{Sum, Sums, divide, inverse};
 use super::prefill::{QUERY_TILE, prefill_tile};
 use super::{Dims, Job, Partial, Query};
 use crate::Block;
@@ -18,6 +18,9 @@ pub const DECODE_ROWS: usize = 8;
 /// Slots of one decode task, to be rounded to whole blocks.
 const PART: usize = 512;
 
+/// Tasks that the rows of a KV head are split into at most where sums are asked for: each has sums of its own.
+const STRANDS: usize = 8;
+
 /// Multiplications below which waking other threads costs more than it saves.
 const PARALLEL_FROM: usize = 200_000;
 
@@ -28,6 +31,9 @@ struct Task {
     rows: Range<usize>,
     blocks: Range<usize>,
     dims: Dims,
+    /// Where the sums of the KV head begin in those of the job, if they are asked for, and how many numbers this task has for them: the prefill
+    /// way `[group][slots]`, the decode way `[rows][group]` maxima and the weights of the part, `[rows][group][slots]`.
+    sums: Option<(usize, usize)>,
 }
 
 /// What a call works with, kept from call to call.
@@ -58,13 +64,14 @@ pub fn attend_batch<B: Block>(level: Level, jobs: &mut [Job<'_, B>]) -> Result<(
         }
     }
     with_plan(|plan| {
-        plan.run(level, jobs.len(), |job| &jobs[job].query)?;
+        plan.run(level, jobs.len(), |job| (&jobs[job].query, jobs[job].sums.as_ref().map(|sums| sums.len())))?;
         plan.merge(|task, at, sum| {
             let head_dim = task.dims.head_dim;
             let out = &mut jobs[task.job].out[at * head_dim..][..head_dim];
             out.copy_from_slice(sum.numerator);
             divide(out, *sum.denominator);
         });
+        plan.add_sums(jobs);
         Ok(())
     })
 }
@@ -72,7 +79,7 @@ pub fn attend_batch<B: Block>(level: Level, jobs: &mut [Job<'_, B>]) -> Result<(
 /// See [`super::attend_partial`].
 pub fn attend_partial<B: Block>(level: Level, query: Query<'_, B>) -> Result<Partial> {
     with_plan(|plan| {
-        plan.run(level, 1, |_| &query)?;
+        plan.run(level, 1, |_| (&query, None))?;
         let head_dim = query.heads[0].layout.head_dim;
         let mut out = Partial::empty(query.q.len() / head_dim, head_dim);
         plan.merge(|_, at, sum| out.query(at, head_dim).copy(&sum));
@@ -89,21 +96,28 @@ fn with_plan<R>(body: impl FnOnce(&mut Plan) -> R) -> R {
 }
 
 impl Plan {
-    /// Attention of `count` queries, each split into tasks that lie one after another.
+    /// Attention of `count` queries, each split into tasks that lie one after another. With a query comes the length of its sums.
     fn run<'a, B: Block + 'a>(
         &mut self,
         level: Level,
         count: usize,
-        query: impl Fn(usize) -> &'a Query<'a, B> + Sync,
+        query: impl Fn(usize) -> (&'a Query<'a, B>, Option<usize>) + Sync,
     ) -> Result<()> {
         self.tasks.clear();
         let mut work = 0usize;
         for job in 0..count {
-            let query = query(job);
+            let (query, sums) = query(job);
             let dims = query.check()?;
+            let slots: usize = query.heads.iter().map(|head| head.len).sum();
+            if let Some(got) = sums.filter(|&got| got != dims.group * slots) {
+                let expected = vec![dims.group * slots];
+                return Err(Error::ShapeMismatch { what: "sums".into(), expected, got: vec![got] });
+            }
+            let mut at = 0;
             for (head, view) in query.heads.iter().enumerate() {
                 work = work.saturating_add(query.rows * dims.group * dims.head_dim * view.len);
-                self.split(job, head, query, dims);
+                self.split(job, head, query, dims, sums.map(|_| at));
+                at += dims.group * view.len;
             }
         }
         let place = self.tasks.iter().map(Task::result_len).max().unwrap_or(1);
@@ -112,12 +126,8 @@ impl Plan {
         }
         self.place = place;
         let attend = |(task, memory): (&Task, &mut [f32])| {
-            let (query, Dims { group, head_dim, .. }) = (query(task.job), task.dims);
-            let out = Sums::split(memory, task.rows.len() * group, head_dim);
-            SCRATCH.with_borrow_mut(|scratch| match query.rows <= DECODE_ROWS {
-                true => decode_part(level, query, task.dims, task.head, task.blocks.clone(), scratch, out),
-                false => prefill_tile(level, query, task.dims, task.head, task.rows.clone(), scratch, out),
-            });
+            let query = query(task.job).0;
+            SCRATCH.with_borrow_mut(|scratch| task.run(level, query, scratch, memory));
         };
         if work < PARALLEL_FROM {
             self.tasks.iter().zip(self.results.chunks_exact_mut(place)).for_each(attend);
@@ -127,21 +137,23 @@ impl Plan {
         Ok(())
     }
 
-    /// The tasks of one KV head of a query.
-    fn split<B: Block>(&mut self, job: usize, head: usize, query: &Query<'_, B>, dims: Dims) {
+    /// The tasks of one KV head of a query, whose sums begin at `sums` if they are asked for.
+    fn split<B: Block>(&mut self, job: usize, head: usize, query: &Query<'_, B>, dims: Dims, sums: Option<usize>) {
         let view = query.heads[head];
         let all = view.block_count();
         if query.rows <= DECODE_ROWS {
             let step = (PART / view.layout.slots).max(1);
             self.tasks.extend((0..all).step_by(step).map(|start| {
                 let blocks = start..(start + step).min(all);
-                Task { job, head, rows: 0..query.rows, blocks, dims }
+                let len = query.rows * dims.group * (1 + blocks.len() * view.layout.slots);
+                Task { job, head, rows: 0..query.rows, blocks, dims, sums: sums.map(|at| (at, len)) }
             }));
         } else {
-            let step = (QUERY_TILE / dims.group).max(1);
+            let tile = tile_rows(dims);
+            let step = if sums.is_some() { query.rows.div_ceil(STRANDS).next_multiple_of(tile) } else { tile };
             self.tasks.extend((0..query.rows).step_by(step).map(|start| {
                 let rows = start..(start + step).min(query.rows);
-                Task { job, head, rows, blocks: 0..all, dims }
+                Task { job, head, rows, blocks: 0..all, dims, sums: sums.map(|at| (at, dims.group * view.len)) }
             }));
         }
     }
@@ -150,7 +162,7 @@ impl Plan {
     /// head, result)`.
     fn merge(&mut self, mut take: impl FnMut(&Task, usize, Sum<'_>)) {
         let mut rest = &mut self.results[..];
-        for parts in self.tasks.chunk_by(|a, b| (a.job, a.head, &a.rows) == (b.job, b.head, &b.rows)) {
+        for parts in self.tasks.chunk_by(Task::is_part_of_the_same) {
             let (memory, after) = std::mem::take(&mut rest).split_at_mut(parts.len() * self.place);
             rest = after;
             let (first, others) = memory.split_at_mut(self.place);
@@ -167,10 +179,93 @@ impl Plan {
             }
         }
     }
+
+    /// Adds what the slots get to the sums of the jobs that ask for them, after [`Plan::merge`].
+    fn add_sums<B>(&mut self, jobs: &mut [Job<'_, B>]) {
+        let mut rest = &mut self.results[..];
+        for parts in self.tasks.chunk_by(Task::is_part_of_the_same) {
+            let (memory, after) = std::mem::take(&mut rest).split_at_mut(parts.len() * self.place);
+            rest = after;
+            let job = &mut jobs[parts[0].job];
+            let (Some((at, _)), Some(sums)) = (parts[0].sums, &mut job.sums) else { continue };
+            let len = job.query.heads[parts[0].head].len;
+            let sums = &mut sums[at..][..parts[0].dims.group * len];
+            if job.query.rows <= DECODE_ROWS {
+                add_parts(parts, memory, self.place, job.query.heads[parts[0].head].layout.slots, sums, len);
+            } else {
+                let columns = &parts[0].columns(memory)[..sums.len()];
+                sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum += column);
+            }
+        }
+    }
+}
+
+/// Adds the weights of the parts of a head, now that the maxima and denominators of its queries are known, to `sums`, `[group][len]`.
+fn add_parts(parts: &[Task], memory: &mut [f32], place: usize, block_slots: usize, sums: &mut [f32], len: usize) {
+    let Task { rows, dims: Dims { group, head_dim, .. }, .. } = &parts[0];
+    let count = rows.len() * group;
+    let (first, others) = memory.split_at_mut(place);
+    let (first, first_columns) = first.split_at_mut(Sums::len(count, *head_dim));
+    let merged = Sums::split(first, count, *head_dim);
+    let others = others.chunks_exact(place).map(|memory| &memory[Sums::len(count, *head_dim)..]);
+    for (part, columns) in parts.iter().zip(std::iter::once(&*first_columns).chain(others)) {
+        let (maxima, weights) = columns.split_at(count);
+        let start = part.blocks.start * block_slots;
+        let stride = part.blocks.len() * block_slots;
+        for i in 0..count {
+            // As in the softmax: with a finite base -∞ - base stays -∞.
+            let base = |max: f32| max.max(f32::MIN);
+            let factor = (base(maxima[i]) - base(merged.max[i])).exp() * inverse(merged.denominator[i]);
+            let row = &mut sums[i % group * len..][..len][start..];
+            row.iter_mut().zip(&weights[i * stride..][..stride]).for_each(|(sum, weight)| *sum += weight * factor);
+        }
+    }
+}
+
+/// Rows of a tile of queries.
+fn tile_rows(dims: Dims) -> usize {
+    (QUERY_TILE / dims.group).max(1)
 }
 
 impl Task {
+    /// Both see other slots for the same queries.
+    fn is_part_of_the_same(&self, other: &Task) -> bool {
+        (self.job, self.head, &self.rows) == (other.job, other.head, &other.rows)
+    }
+
+    /// Numbers that its result takes.
     fn result_len(&self) -> usize {
-        Sums::len(self.rows.len() * self.dims.group, self.dims.head_dim)
+        Sums::len(self.rows.len() * self.dims.group, self.dims.head_dim) + self.sums.map_or(0, |(_, len)| len)
+    }
+
+    /// What a result has for the sums.
+    fn columns<'a>(&self, memory: &'a mut [f32]) -> &'a mut [f32] {
+        let before = Sums::len(self.rows.len() * self.dims.group, self.dims.head_dim);
+        &mut memory[before..][..self.sums.map_or(0, |(_, len)| len)]
+    }
+
+    fn run<B: Block>(&self, level: Level, query: &Query<'_, B>, scratch: &mut Vec<f32>, memory: &mut [f32]) {
+        let Dims { group, head_dim, .. } = self.dims;
+        let count = self.rows.len() * group;
+        let (results, columns) = memory.split_at_mut(Sums::len(count, head_dim));
+        let mut out = Sums::split(results, count, head_dim);
+        let mut columns = self.sums.map(|(_, len)| &mut columns[..len]);
+        if query.rows <= DECODE_ROWS {
+            let (maxima, weights) = columns.map(|columns| columns.split_at_mut(count)).unzip();
+            let whole = out.part(0..count, head_dim);
+            decode_part(level, query, self.dims, self.head, self.blocks.clone(), scratch, whole, weights);
+            if let Some(maxima) = maxima {
+                maxima.copy_from_slice(out.max);
+            }
+            return;
+        }
+        if let Some(columns) = &mut columns {
+            columns.fill(0.0);
+        }
+        for start in self.rows.clone().step_by(tile_rows(self.dims)) {
+            let rows = start..(start + tile_rows(self.dims)).min(self.rows.end);
+            let out = out.part((rows.start - self.rows.start) * group..(rows.end - self.rows.start) * group, head_dim);
+            prefill_tile(level, query, self.dims, self.head, rows, scratch, out, columns.as_deref_mut());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Few queries: the blocks of a head are read once, in order, a tile of slots at a time, and every stored number is converted in
 //! registers for the whole query group.
 
+use super::columns::keep_tile;
 use super::partial::Sums;
 use super::simd_decode::add_weighted;
 use super::{Dims, Query};
@@ -15,8 +16,9 @@ use std::ops::Range;
 const TILE: usize = 64;
 
 dispatch! {
-    /// Attention of all rows of KV head `head` over its blocks `blocks`, `[rows][group]`. `scratch` grows when it must.
-    pub(super) fn decode_part<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, blocks: Range<usize>, scratch: &mut Vec<f32>, out: Sums<'_>) = body::<VectorOf<Target>, B>;
+    /// Attention of all rows of KV head `head` over its blocks `blocks`, `[rows][group]`. `scratch` grows when it must. `weights`, all that the
+    /// slots of these blocks get (`[rows][group][slots]`, relative to the maxima in `out`), are written if there is a place for them.
+    pub(super) fn decode_part<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, blocks: Range<usize>, scratch: &mut Vec<f32>, out: Sums<'_>, weights: Option<&mut [f32]>) = body::<VectorOf<Target>, B>;
 }
 
 /// Up to [`QUERIES`] stacked queries (row, head of the group) and their running softmax.
@@ -39,8 +41,9 @@ fn body<V: Vector, B: Block>(
     blocks: Range<usize>,
     scratch: &mut Vec<f32>,
     out: Sums<'_>,
+    weights: Option<&mut [f32]>,
 ) {
-    with_format!(query.heads[head].layout.codec, F => part::<V, F, B>(query, dims, head, blocks, scratch, out));
+    with_format!(query.heads[head].layout.codec, F => part::<V, F, B>(query, dims, head, blocks, scratch, out, weights));
 }
 
 #[inline(always)]
@@ -51,14 +54,15 @@ fn part<V: Vector, F: Format, B: Block>(
     blocks: Range<usize>,
     scratch: &mut Vec<f32>,
     out: Sums<'_>,
+    mut weights: Option<&mut [f32]>,
 ) {
     let Dims { query_heads, group, head_dim } = dims;
     let view = query.heads[head];
     let count = query.rows * group;
-    let stride = head_dim.next_multiple_of(16);
+    let q_stride = head_dim.next_multiple_of(16);
     let tile_blocks = (TILE / view.layout.slots).max(1);
     let tile_cells = tile_blocks * view.layout.slots.div_ceil(QUAD) * CELL;
-    let chunk_len = 2 * QUERIES * stride + tile_cells + 2 * CELL;
+    let chunk_len = 2 * QUERIES * q_stride + tile_cells + 2 * CELL;
     let chunks = count.div_ceil(QUERIES);
     if scratch.len() < chunks * chunk_len {
         scratch.resize(chunks * chunk_len, 0.0);
@@ -66,14 +70,14 @@ fn part<V: Vector, F: Format, B: Block>(
     let scratch = &mut scratch[..chunks * chunk_len];
 
     for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
-        let chunk = Chunk::split(data, stride, tile_cells);
+        let chunk = Chunk::split(data, q_stride, tile_cells);
         chunk.q.fill(0.0);
         chunk.sums.fill(0.0);
         chunk.max.fill(f32::NEG_INFINITY);
         chunk.denominator.fill(0.0);
         for i in c * QUERIES..count.min((c + 1) * QUERIES) {
             let at = (i / group * query_heads + head * group + i % group) * head_dim;
-            let to = &mut chunk.q[i % QUERIES * stride..][..head_dim];
+            let to = &mut chunk.q[i % QUERIES * q_stride..][..head_dim];
             for (to, from) in to.iter_mut().zip(&query.q[at..][..head_dim]) {
                 *to = from * query.scale;
             }
@@ -83,22 +87,29 @@ fn part<V: Vector, F: Format, B: Block>(
         let tile = Tile { view, head, blocks: start..(start + tile_blocks).min(blocks.end) };
         for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
             let queries = c * QUERIES..count.min((c + 1) * QUERIES);
-            let chunk = Chunk::split(data, stride, tile_cells);
-            match queries.len() {
-                1 => tile.attend::<V, F, 1>(query, group, queries, chunk),
-                2 => tile.attend::<V, F, 2>(query, group, queries, chunk),
-                3 => tile.attend::<V, F, 3>(query, group, queries, chunk),
-                _ => tile.attend::<V, F, 4>(query, group, queries, chunk),
+            let chunk = Chunk::split(data, q_stride, tile_cells);
+            let factors = match queries.len() {
+                1 => tile.attend::<V, F, 1>(query, group, queries.clone(), chunk),
+                2 => tile.attend::<V, F, 2>(query, group, queries.clone(), chunk),
+                3 => tile.attend::<V, F, 3>(query, group, queries.clone(), chunk),
+                _ => tile.attend::<V, F, 4>(query, group, queries.clone(), chunk),
+            };
+            if let Some(weights) = &mut weights {
+                let (slots, stride) = (view.layout.slots, blocks.len() * view.layout.slots);
+                let rows = &mut weights[queries.start * stride..queries.end * stride];
+                let cells =
+                    &Chunk::split(data, q_stride, tile_cells).cells[..tile.blocks.len() * slots.div_ceil(QUAD) * CELL];
+                keep_tile(cells, slots, &factors, rows, stride, (start - blocks.start) * slots);
             }
         }
     }
     for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
-        let chunk = Chunk::split(data, stride, tile_cells);
+        let chunk = Chunk::split(data, q_stride, tile_cells);
         for (i, at) in (c * QUERIES..count.min((c + 1) * QUERIES)).enumerate() {
             let [a, b, c, d] = [0, 1, 2, 3].map(|s| chunk.denominator[i * QUAD + s]);
             out.max[at] = chunk.max[i * QUAD];
             out.denominator[at] = (a + b) + (c + d);
-            out.numerator[at * head_dim..][..head_dim].copy_from_slice(&chunk.sums[i * stride..][..head_dim]);
+            out.numerator[at * head_dim..][..head_dim].copy_from_slice(&chunk.sums[i * q_stride..][..head_dim]);
         }
     }
 }
@@ -111,7 +122,8 @@ struct Tile<'a, B> {
 }
 
 impl<'a, B: Block> Tile<'a, B> {
-    /// One step of the online softmax for the `Q` queries of a chunk, `queries` of all.
+    /// One step of the online softmax for the `Q` queries of a chunk, `queries` of all. Leaves the weights in the chunk's cells; gives the
+    /// factors by which earlier ones shrink.
     #[inline(always)]
     fn attend<V: Vector, F: Format, const Q: usize>(
         &self,
@@ -119,7 +131,7 @@ impl<'a, B: Block> Tile<'a, B> {
         group: usize,
         queries: Range<usize>,
         chunk: Chunk<'_>,
-    ) {
+    ) -> [f32; CELL] {
         let layout = self.view.layout;
         let (dim, stride) = (layout.head_dim, chunk.q.len() / QUERIES);
         let block_cells = layout.slots.div_ceil(QUAD) * CELL;
@@ -136,6 +148,7 @@ impl<'a, B: Block> Tile<'a, B> {
             (self.view.values(block), &self.ahead(block)[half..])
         });
         add_weighted::<V, F, _, Q>(cells, block_cells / CELL, values, dim, &factors, chunk.sums, stride);
+        factors
     }
 
     /// The block that is as far into the next tile as `block` is into this one, also of the next part: the same thread is likely to

@@ -8,10 +8,13 @@
 //! Two hooks for merging and compensation policies: the per-slot logit `bias`, and [`Partial`], an attention result before
 //! the division that can be merged with another over other slots.
 //!
+//! A by-product that cannot be had later: the weight that each slot gets from all rows ([`Job::sums`]).
+//!
 //! A row without any weight (every slot biased by -∞) gives zeros. NaN in q, K or V gives NaN in the rows that see it.
 //! Bit-identical for any number of rayon threads. Few rows ([`DECODE_ROWS`] at most) go the decode way, split over slots;
 //! more go the prefill way, split over queries, where a row's result is bit-identical however the prompt was cut.
 
+mod columns;
 pub mod cpu;
 mod decode;
 mod partial;
@@ -52,8 +55,12 @@ impl<B> Copy for Query<'_, B> {}
 pub struct Job<'a, B> {
     /// The problem.
     pub query: Query<'a, B>,
-    /// `[rows][query heads][head_dim]`.
+    /// `[rows][query heads][head_dim]`. The same bits whether or not `sums` are asked for.
     pub out: &'a mut [f32],
+    /// What is added to: per query head one number for each slot of its KV head, head after head (lengths may differ). Every slot gets
+    /// `Σ softmax(…)` over the job's rows, so that a head's numbers grow by `rows` together. The order of additions is fixed; a prompt cut in
+    /// another way gives the same sums but for rounding. NaN in q, K or V gives NaN in the sums of that KV head.
+    pub sums: Option<&'a mut [f32]>,
 }
 
 /// Attention of one layer of one session; see [`Query`] for the shapes.
@@ -68,7 +75,7 @@ pub fn attend<B: Block>(
     scale: f32,
     out: &mut [f32],
 ) -> Result<()> {
-    attend_batch(&mut [Job { query: Query { q, rows, heads, bias, scale }, out }])
+    attend_batch(&mut [Job { query: Query { q, rows, heads, bias, scale }, out, sums: None }])
 }
 
 /// [`attend`] for several sessions at once: one parallel region for all, and the same numbers as one by one.

@@ -1,6 +1,7 @@
 //! Attention results before the division, and how they are merged.
 
 use headwise_core::{Error, Result};
+use std::ops::Range;
 
 /// Attention of some queries over some slots, before the division: per query `numerator = Σ e^(logit - max) · v`,
 /// `denominator = Σ e^(logit - max)`, `max` of the logits (-∞ and zeros where there was no slot).
@@ -65,8 +66,13 @@ impl Partial {
 
 /// `numerator / denominator`, zeros where there was no weight.
 pub(super) fn divide(numerator: &mut [f32], denominator: f32) {
-    let inverse = if denominator == 0.0 { 0.0 } else { 1.0 / denominator };
+    let inverse = inverse(denominator);
     numerator.iter_mut().for_each(|x| *x *= inverse);
+}
+
+/// `1 / denominator`, zero where there was no weight.
+pub(super) fn inverse(denominator: f32) -> f32 {
+    if denominator == 0.0 { 0.0 } else { 1.0 / denominator }
 }
 
 /// One query of a [`Partial`].
@@ -119,6 +125,15 @@ impl<'a> Sums<'a> {
         let (numerator, rest) = memory.split_at_mut(queries * head_dim);
         let (denominator, rest) = rest.split_at_mut(queries);
         Self { numerator, denominator, max: &mut rest[..queries] }
+    }
+
+    /// The queries `queries`.
+    pub fn part(&mut self, queries: Range<usize>, head_dim: usize) -> Sums<'_> {
+        Sums {
+            numerator: &mut self.numerator[queries.start * head_dim..queries.end * head_dim],
+            denominator: &mut self.denominator[queries.clone()],
+            max: &mut self.max[queries],
+        }
     }
 
     /// Query `i`.

@@ -5,7 +5,8 @@
 //! `[dimension][query]`. Key tiles start at multiples of [`KEY_TILE`] slots, whatever the prompt's chunks were; slots that a
 //! query does not see add exact zeros. So a row's result does not depend on the rows that it came with.
 
-use super::partial::Sums;
+use super::columns::Kept;
+use super::partial::{Sums, inverse};
 use super::simd_product::{MAX_PANEL_VECTORS, Strided, panel_product, panel_vectors};
 use super::{Dims, Query};
 use crate::dispatch;
@@ -18,11 +19,12 @@ use std::ops::Range;
 pub(super) const QUERY_TILE: usize = 192;
 
 /// Slots that are converted and multiplied at a time. K and V tiles of 64 dimensions fit the second-level cache with room.
-const KEY_TILE: usize = 128;
+pub(super) const KEY_TILE: usize = 128;
 
 dispatch! {
-    /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`.
-    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut Vec<f32>, out: Sums<'_>) = body::<VectorOf<Target>, B>;
+    /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`. To `columns`, `[group][slots]`, are
+    /// added the weights that slots get from these rows.
+    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut Vec<f32>, out: Sums<'_>, columns: Option<&mut [f32]>) = body::<VectorOf<Target>, B>;
 }
 
 /// Queries of one panel and their running softmax.
@@ -60,16 +62,22 @@ fn body<V: Vector, B: Block>(
     rows: Range<usize>,
     scratch: &mut Vec<f32>,
     out: Sums<'_>,
+    columns: Option<&mut [f32]>,
 ) {
     let Dims { query_heads, group, head_dim } = dims;
     let view = query.heads[head];
     let width = panel_vectors::<V>() * V::LANES;
     let count = rows.len() * group;
+    let panel_count = count.div_ceil(width);
     let visible = |i: usize| view.len - query.rows + rows.start + i / group + 1;
 
     let panel_len = width * (3 + 2 * head_dim);
-    let panels_len = count.div_ceil(width) * panel_len;
-    let scratch = aligned(scratch, panels_len + KEY_TILE * (2 * head_dim + 1 + width));
+    let panels_len = panel_count * panel_len;
+    let end = visible(count - 1);
+    let tiles = end.div_ceil(KEY_TILE);
+    let kept_len = if columns.is_some() { Kept::len(tiles, panel_count, width) } else { 0 };
+    let shares_len = if columns.is_some() { (1 + 2 * group) * panel_count * width } else { 0 };
+    let scratch = aligned(scratch, panels_len + KEY_TILE * (2 * head_dim + 1 + width) + kept_len + shares_len);
     let (panels, scratch) = scratch.split_at_mut(panels_len);
     panels.fill(0.0);
     for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
@@ -90,9 +98,12 @@ fn body<V: Vector, B: Block>(
 
     let (keys, rest) = scratch.split_at_mut(KEY_TILE * head_dim);
     let (values, rest) = rest.split_at_mut(KEY_TILE * head_dim);
-    let (logits, bias) = rest.split_at_mut(KEY_TILE * width);
-    let end = visible(count - 1);
-    for start in (0..end).step_by(KEY_TILE) {
+    let (logits, rest) = rest.split_at_mut(KEY_TILE * width);
+    let (bias, rest) = rest.split_at_mut(KEY_TILE);
+    let (kept, shares) = rest.split_at_mut(kept_len);
+    let mut kept = columns.is_some().then(|| Kept::new(kept, tiles, panel_count, width));
+    let last = |p: usize| visible((p * width + width).min(count) - 1);
+    for (t, start) in (0..end).step_by(KEY_TILE).enumerate() {
         let filled = (end - start).min(KEY_TILE);
         let slots = filled.next_multiple_of(8);
         widen_rows::<V, B>(view, start, filled, HeadView::keys, &mut keys[..slots * head_dim]);
@@ -104,10 +115,14 @@ fn body<V: Vector, B: Block>(
         });
         let tile = KeyTile { start, slots, keys, values, bias };
         for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
-            let last = (p * width + width).min(count) - 1;
-            if visible(last) > start {
+            if last(p) > start {
                 let all_see_all = visible(p * width) >= start + slots;
-                attend_tile::<V>(Panel::split(data, width, head_dim), &tile, logits, all_see_all);
+                let mut panel = Panel::split(data, width, head_dim);
+                let logits = kept.as_mut().map_or(&mut logits[..], |kept| kept.place(t, p));
+                attend_tile::<V>(&mut panel, &tile, logits, all_see_all);
+                if let Some(kept) = &mut kept {
+                    kept.set_maxima(t, p, panel.max);
+                }
             }
         }
     }
@@ -122,11 +137,27 @@ fn body<V: Vector, B: Block>(
             }
         }
     }
+
+    let (Some(columns), Some(kept)) = (columns, kept) else { return };
+    let lanes = panel_count * width;
+    let (maxima, rest) = shares.split_at_mut(lanes);
+    let (shares, factors) = rest[..2 * group * lanes].split_at_mut(group * lanes);
+    maxima.fill(0.0);
+    shares.fill(0.0);
+    maxima[..count].copy_from_slice(&out.max[..count]);
+    for i in 0..count {
+        shares[i % group * lanes + i] = inverse(out.denominator[i]);
+    }
+    for (t, start) in (0..end).step_by(KEY_TILE).enumerate() {
+        let first = (0..panel_count).find(|&p| last(p) > start).unwrap_or(panel_count);
+        let slots = (end - start).min(KEY_TILE);
+        kept.add::<V>(t, first..panel_count, slots, maxima, shares, factors, &mut columns[start..], view.len);
+    }
 }
 
 /// One step of the online softmax for one panel.
 #[inline(always)]
-fn attend_tile<V: Vector>(panel: Panel<'_>, tile: &KeyTile<'_>, logits: &mut [f32], all_see_all: bool) {
+fn attend_tile<V: Vector>(panel: &mut Panel<'_>, tile: &KeyTile<'_>, logits: &mut [f32], all_see_all: bool) {
     let width = panel_vectors::<V>() * V::LANES;
     let head_dim = panel.q.len() / width;
     let logits = &mut logits[..tile.slots * width];

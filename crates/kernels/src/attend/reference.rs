@@ -5,10 +5,20 @@ use crate::Block;
 
 /// `[rows][query heads][head_dim]`. The arguments must satisfy the contract.
 pub fn attend<B: Block>(query: Query<'_, B>) -> Vec<f64> {
+    run(query).0
+}
+
+/// What each slot gets of the weight that all rows give away: per query head one number for each slot of its KV head, head after head.
+pub fn sums<B: Block>(query: Query<'_, B>) -> Vec<f64> {
+    run(query).1.concat()
+}
+
+fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
     let head_dim = query.heads[0].layout.head_dim;
     let query_heads = query.q.len() / query.rows / head_dim;
     let group = query_heads / query.heads.len();
     let mut out = Vec::with_capacity(query.q.len());
+    let mut sums: Vec<Vec<f64>> = (0..query_heads).map(|head| vec![0.0; query.heads[head / group].len]).collect();
     for row in 0..query.rows {
         for query_head in 0..query_heads {
             let kv_head = query_head / group;
@@ -24,11 +34,14 @@ pub fn attend<B: Block>(query: Query<'_, B>) -> Vec<f64> {
             let weights: Vec<f64> =
                 logits.iter().map(|x| if *x == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() }).collect();
             let total: f64 = weights.iter().sum();
+            if total != 0.0 {
+                sums[query_head].iter_mut().zip(&weights).for_each(|(sum, weight)| *sum += weight / total);
+            }
             for d in 0..head_dim {
                 let sum: f64 = weights.iter().enumerate().map(|(slot, w)| w * head.value(slot, d) as f64).sum();
                 out.push(if total == 0.0 { 0.0 } else { sum / total });
             }
         }
     }
-    out
+    (out, sums)
 }

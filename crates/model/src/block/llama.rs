@@ -148,14 +148,11 @@ impl Decoder {
         Ok(())
     }
 
-    /// Moves the wanted rows of every span, its last ones, together, in the residual stream and the queries.
+    /// Moves the wanted rows of every span, its last ones, together in the residual stream.
     fn keep_last(&self, space: &mut Workspace) {
-        let q_width = self.config.heads * self.config.head_dim;
-        for (buffer, width) in [(&mut space.x, self.config.hidden), (&mut space.q, q_width)] {
-            for (from, to) in space.rows.iter().zip(&space.wanted) {
-                let source = from.end - to.len()..from.end;
-                buffer.copy_within(scaled(&source, width), to.start * width);
-            }
+        let width = self.config.hidden;
+        for (from, to) in space.rows.iter().zip(&space.wanted) {
+            space.x.copy_within(scaled(&last_rows(from, to), width), to.start * width);
         }
     }
 
@@ -164,28 +161,54 @@ impl Decoder {
         &self,
         index: usize,
         layer: &Layer,
-        spans: &[Span<'_>],
+        spans: &mut [Span<'_>],
         wanted: bool,
         space: &mut Workspace,
     ) -> Result<()> {
         let Config { hidden, heads, kv_heads, head_dim, .. } = self.config;
+        let width = heads * head_dim;
         let rows = if wanted { &space.wanted } else { &space.rows };
         let m = total(rows);
         let scale = (head_dim as f32).sqrt().recip();
-        let out = at_least(&mut space.attention, m * heads * head_dim);
         let mut views = recycle(std::mem::take(&mut space.heads));
-        views.extend(spans.iter().flat_map(|span| span.cache.heads(index)));
+        let mut sums = recycle(std::mem::take(&mut space.sums));
+        for Span { cache, tap, .. } in spans {
+            let before = views.len();
+            views.extend(cache.heads(index));
+            sums.push(tap.sums(index, &views[before..]));
+        }
+        // Where sums are wanted of more rows than the output, these rows attend once more, for nothing but the sums.
+        let more = |sums: &Option<_>, of: &Range<usize>, rows: &Range<usize>| {
+            if sums.is_some() && of.len() > rows.len() { of.len() } else { 0 }
+        };
+        let spare: usize = sums.iter().zip(&space.rows).zip(rows).map(|((s, of), rows)| more(s, of, rows)).sum();
+        let (out, mut spare) = at_least(&mut space.attention, (m + spare) * width).split_at_mut(m * width);
         let mut jobs = recycle(std::mem::take(&mut space.jobs));
         let mut rest = &mut *out;
-        for (heads_of_span, rows) in views.chunks_exact(kv_heads).zip(rows).filter(|(_, rows)| !rows.is_empty()) {
-            let range = scaled(rows, heads * head_dim);
-            let (out, after) = rest.split_at_mut(range.len());
-            rest = after;
-            let query = Query { q: &space.q[range], rows: rows.len(), heads: heads_of_span, bias: None, scale };
-            jobs.push(Job { query, out });
+        for (((heads, sums), of), rows) in views.chunks_exact(kv_heads).zip(&mut sums).zip(&space.rows).zip(rows) {
+            let query = |rows: &Range<usize>| Query {
+                q: &space.q[scaled(rows, width)],
+                rows: rows.len(),
+                heads,
+                bias: None,
+                scale,
+            };
+            let mut sums = sums.as_deref_mut();
+            let more = more(&sums, of, rows);
+            if more > 0 {
+                let (out, after) = spare.split_at_mut(more * width);
+                spare = after;
+                jobs.push(Job { query: query(of), out, sums: sums.take() });
+            }
+            if !rows.is_empty() {
+                let (out, after) = rest.split_at_mut(rows.len() * width);
+                rest = after;
+                jobs.push(Job { query: query(&last_rows(of, rows)), out, sums });
+            }
         }
         let attended = attend_batch(&mut jobs);
         space.jobs = recycle(jobs);
+        space.sums = recycle(sums);
         space.heads = recycle(views);
         attended?;
         let y = at_least(&mut space.y, m * hidden);
@@ -240,6 +263,11 @@ fn consecutive(ranges: &mut Vec<Range<usize>>, lengths: impl Iterator<Item = usi
 
 fn total(rows: &[Range<usize>]) -> usize {
     rows.last().map_or(0, |last| last.end)
+}
+
+/// The last rows of `of`, as many as `rows`.
+fn last_rows(of: &Range<usize>, rows: &Range<usize>) -> Range<usize> {
+    of.end - rows.len()..of.end
 }
 
 fn scaled(rows: &Range<usize>, width: usize) -> Range<usize> {

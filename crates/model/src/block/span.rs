@@ -69,8 +69,10 @@ pub struct Workspace {
     pub(crate) rows: Vec<Range<usize>>,
     /// Rows of each span that serve logits.
     pub(crate) wanted: Vec<Range<usize>>,
-    /// The heads of a layer, of all spans. Empty between layers, as are the jobs.
+    /// The heads of a layer, of all spans. Empty between layers, as are the next two.
     pub(crate) heads: Vec<HeadView<'static, BlockHandle>>,
+    /// Where each span's tap wants the attention of the slots.
+    pub(crate) sums: Vec<Option<&'static mut [f32]>>,
     pub(crate) jobs: Vec<Job<'static, BlockHandle>>,
 }
 

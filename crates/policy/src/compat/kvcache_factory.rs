@@ -9,7 +9,7 @@ use crate::{Allocator, LayerInput, Policy, Score, Scorer, Selector};
 pub(super) fn lengths(policy: &Policy, seen: usize, layers: usize) -> Result<Vec<usize>> {
     match (&policy.scorer, &policy.selector, &policy.allocator) {
         (Scorer::SnapKV(_), Selector::PerHead(_), _) => {}
-        (Scorer::Recency(_), Selector::PerHead(_), Allocator::Uniform(_)) => {}
+        (Scorer::Recency(_) | Scorer::H2O(_), Selector::PerHead(_), Allocator::Uniform(_)) => {}
         (scorer, ..) => return Err(Compat::KvcacheFactory.lacks(&format!("this composition over {}", scorer.kind()))),
     }
     let capacity = capacity(policy, seen)?;

@@ -35,6 +35,8 @@ registry! {
         knorm::Knorm = "knorm",
         key_diff::KeyDiff = "keyDiff",
         tova::Tova = "tova",
+        observed_attention::ObservedAttention = "observedAttention",
+        h2o::H2O = "h2o",
         recency::Recency = "recency",
     }
 }

@@ -185,7 +185,7 @@ impl From<GroupReduce> for window_scores::GroupReduce {
 
 impl Score for SnapKV {
     fn needs(&self) -> Needs {
-        Needs { window_queries: self.window }
+        Needs { window_queries: self.window, ..Needs::default() }
     }
 
     fn window(&self) -> usize {

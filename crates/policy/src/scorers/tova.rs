@@ -13,7 +13,7 @@ pub struct Tova {}
 
 impl Score for Tova {
     fn needs(&self) -> Needs {
-        Needs { window_queries: 1 }
+        Needs { window_queries: 1, ..Needs::default() }
     }
 
     fn window(&self) -> usize {

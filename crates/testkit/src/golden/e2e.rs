@@ -154,6 +154,7 @@ impl<'m> Sequence<'m> {
                 positions: &positions[layer],
                 queries: &self.window.layers[layer],
                 query_positions: &query_positions,
+                running_sums: None,
                 shape,
                 seen: self.seen,
                 scale: 1.0 / (shape.head_dim as f32).sqrt(),

@@ -1,6 +1,7 @@
 //! The inputs of a case as a layer of a cache: blocks of float32 slots, views on them, positions.
 
 use headwise_core::{Codec, KvShape};
+use headwise_kernels::attend::{Job, Query, attend_batch};
 use headwise_kernels::{BlockLayout, HeadView};
 use headwise_policy::LayerInput;
 
@@ -17,12 +18,14 @@ pub struct Layer {
     /// `[rows][query heads][head_dim]`
     queries: Vec<f32>,
     query_positions: Vec<u32>,
+    /// The attention that every slot gets from all queries, where the case has them.
+    running_sums: Option<Vec<f32>>,
     shape: KvShape,
     layer: usize,
 }
 
 impl Layer {
-    /// From the tensors `k` `[Hkv, T, D]` and `q_window` `[Hq, w, D]`, each if there is one; sizes from the parameters if not.
+    /// From the tensors `k` `[Hkv, T, D]`, `q_window` `[Hq, w, D]` and `q` `[Hq, T, D]`, each if there is one; sizes from the parameters if not.
     /// With `gqa_support: false` every query head has a cache of its own, a copy of its KV head's.
     pub fn of(case: &Case) -> Outcome<Self> {
         let (query_heads, kv_heads) = (case.count("Hq")?, case.count("Hkv")?);
@@ -55,12 +58,21 @@ impl Layer {
         let heads = (0..kv_heads * copies).map(|head| &keys[head / copies * seen * head_dim..][..seen * head_dim]);
         let layout = BlockLayout { codec: Codec::F32, head_dim, slots: SLOTS };
         let layers = case.optional("num_layers", Case::count)?.unwrap_or(1);
+        let blocks: Vec<_> = heads.map(|keys| blocks_of(keys, layout)).collect();
+        let running_sums = match case.has("q") {
+            true => {
+                let queries = expect(case.floats("q")?, &[query_heads, seen, head_dim], "q")?;
+                Some(sums(&rows_first(queries, query_heads, seen, head_dim), layout, &blocks, seen)?)
+            }
+            false => None,
+        };
         Ok(Self {
             layout,
-            blocks: heads.map(|keys| blocks_of(keys, layout)).collect(),
+            blocks,
             positions: (0..seen as u32).collect(),
             queries: rows_first(queries, query_heads, rows, head_dim),
             query_positions: ((seen - rows) as u32..seen as u32).collect(),
+            running_sums,
             shape: KvShape { layers, kv_heads: kv_heads * copies, group: query_heads / kv_heads / copies, head_dim },
             layer: case.optional("layer_idx", Case::count)?.unwrap_or(0),
         })
@@ -77,11 +89,22 @@ impl Layer {
             positions: &positions,
             queries: &self.queries,
             query_positions: &self.query_positions,
+            running_sums: self.running_sums.as_deref(),
             shape: self.shape,
             seen: self.positions.len(),
             scale: 1.0 / (self.shape.head_dim as f32).sqrt(),
         })
     }
+}
+
+/// The attention that all queries (`[rows][query heads][head_dim]`) give to each slot.
+fn sums(q: &[f32], layout: BlockLayout, blocks: &[Vec<Vec<u8>>], rows: usize) -> Outcome<Vec<f32>> {
+    let heads: Vec<_> = blocks.iter().map(|blocks| HeadView { layout, blocks: &blocks[..], len: rows }).collect();
+    let scale = 1.0 / (layout.head_dim as f32).sqrt();
+    let (mut out, mut sums) = (vec![0.0; q.len()], vec![0.0; q.len() / layout.head_dim]);
+    let query = Query { q, rows, heads: &heads, bias: None, scale };
+    attend_batch(&mut [Job { query, out: &mut out, sums: Some(&mut sums) }])?;
+    Ok(sums)
 }
 
 /// The numbers if the tensor has this shape.

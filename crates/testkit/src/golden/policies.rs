@@ -14,9 +14,11 @@ pub const KINDS: &[&str] = &[
     "knorm",
     "keydiff",
     "tova",
+    "observed_attention",
     "streaming_llm",
     "adakv_snapkv",
     "adakv_base",
+    "h2o",
     "snapkv_repo",
     "streaming_llm_repo",
     "adakv_repo",
@@ -30,7 +32,7 @@ pub fn run(case: &Case) -> Outcome {
     match case.kind.as_str() {
         "n_kept" => n_kept(case),
         "pyramid_budgets" => pyramid_budgets(case),
-        kind if kind.contains("_repo") => repository(case),
+        kind if kind == "h2o" || kind.contains("_repo") => repository(case),
         _ => kvpress(case),
     }
 }
@@ -43,6 +45,7 @@ pub fn kvpress_policy(case: &Case, kind: &str, ratio: f64) -> Outcome<Policy> {
         "knorm" => json!({ "kind": "knorm" }),
         "keydiff" => json!({ "kind": "keyDiff" }),
         "tova" => json!({ "kind": "tova" }),
+        "observed_attention" => json!({ "kind": "observedAttention" }),
         "streaming_llm" => json!({ "kind": "streamingLLM", "sinks": case.count("n_sink")? }),
         "adakv_snapkv" => json!({ "kind": "adaKV", "base": snap_kv(case)? }),
         "adakv_base" => json!({ "kind": "adaKV", "base": base(case)? }),
@@ -98,6 +101,7 @@ fn repository(case: &Case) -> Outcome {
             }
             "streaming_llm_repo" => json!({ "kind": "streamingLLM" }),
             "snapkv_repo" => snap_kv(case)?,
+            "h2o" => json!({ "kind": "h2o", "window": case.count("window")?, "group": case.word("gqa_func")? }),
             "adakv_repo" => ada_kv(case, snap_kv(case)?)?,
             _ => ada_kv(case, with(snap_kv(case)?, json!({ "kind": "pyramidKV", "beta": case.count("beta")? })))?,
         };

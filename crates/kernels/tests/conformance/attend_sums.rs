@@ -1,0 +1,172 @@
+use crate::support::*;
+use headwise_core::{Codec, Error};
+use headwise_kernels::attend::{Job, Query, attend_batch, cpu, reference};
+use headwise_kernels::simd::Level;
+use headwise_kernels::{BlockLayout, HeadView};
+
+type View<'a> = HeadView<'a, Vec<u8>>;
+
+/// The output, and what the sums grow by from zeros.
+fn run(level: Level, query: Query<'_, Vec<u8>>, sums: usize) -> (Vec<f32>, Vec<f32>) {
+    let (mut out, mut sums) = (vec![f32::NAN; query.q.len()], vec![0.0; sums]);
+    let job = Job { query, out: &mut out, sums: Some(&mut sums) };
+    cpu::attend_batch(level, &mut [job]).expect("a valid query");
+    (out, sums)
+}
+
+fn without(level: Level, query: Query<'_, Vec<u8>>) -> Vec<f32> {
+    let mut out = vec![f32::NAN; query.q.len()];
+    cpu::attend_batch(level, &mut [Job { query, out: &mut out, sums: None }]).expect("a valid query");
+    out
+}
+
+/// Long enough for several parts, several key tiles and more tiles of queries than there are strands.
+const LONG: [Shape; 3] = [
+    Shape { lengths: &[1500, 300], group: 3, head_dim: 64, block_slots: 64, rows: 3 },
+    Shape { lengths: &[900, 520], group: 6, head_dim: 32, block_slots: 32, rows: 500 },
+    Shape { lengths: &[900], group: 1, head_dim: 16, block_slots: 24, rows: 850 },
+];
+
+#[test]
+fn sums_equal_their_reference_and_do_not_change_the_output() {
+    let mut noise = Noise(21);
+    for shape in SHAPES.iter().chain(&LONG) {
+        for codec in CODECS {
+            let heads = heads(shape, codec, &mut noise);
+            let views: Vec<View> = heads.iter().map(Head::view).collect();
+            let q = noise.numbers(shape.rows * shape.lengths.len() * shape.group * shape.head_dim);
+            let mut bias: Vec<Vec<f32>> = shape.lengths.iter().map(|&n| noise.numbers(n)).collect();
+            bias.iter_mut().flatten().step_by(5).for_each(|x| *x = f32::NEG_INFINITY);
+            let bias: Vec<&[f32]> = bias.iter().map(Vec::as_slice).collect();
+            for bias in [None, Some(&bias[..])] {
+                let scale = 1.0 / (shape.head_dim as f32).sqrt();
+                let query = Query { q: &q, rows: shape.rows, heads: &views, bias, scale };
+                let expected = reference::sums(query);
+                for level in levels() {
+                    let what = format!("{shape:?} {codec:?} {level:?} bias {}", bias.is_some());
+                    let (out, sums) = run(level, query, expected.len());
+                    assert_close(&sums, &expected, 4e-6, &what);
+                    let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+                    assert!(bits(out) == bits(without(level, query)), "{what}: the output changed");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_sums_of_a_head_grow_by_one_a_row() {
+    let mut noise = Noise(22);
+    for shape in SHAPES.iter().chain(&LONG) {
+        let heads = heads(shape, Codec::F16, &mut noise);
+        let views: Vec<View> = heads.iter().map(Head::view).collect();
+        let q = noise.numbers(shape.rows * shape.lengths.len() * shape.group * shape.head_dim);
+        let query = Query { q: &q, rows: shape.rows, heads: &views, bias: None, scale: 1.0 };
+        for level in levels() {
+            let (_, sums) = run(level, query, shape.group * shape.lengths.iter().sum::<usize>());
+            let mut rest = &sums[..];
+            for &len in shape.lengths.iter().flat_map(|len| std::iter::repeat_n(len, shape.group)) {
+                let (head, after) = rest.split_at(len);
+                rest = after;
+                let total: f64 = head.iter().map(|&x| f64::from(x)).sum();
+                assert!((total - shape.rows as f64).abs() < 1e-5 * shape.rows as f64, "{shape:?} {level:?}: {total}");
+            }
+        }
+    }
+}
+
+#[test]
+fn hard_logits_give_exact_enough_sums() {
+    // Maxima that rise late by hundreds, so that weights which were kept early vanish; and rows without any weight.
+    let layout = BlockLayout { codec: Codec::F32, head_dim: 16, slots: 32 };
+    let len = 1400;
+    let mut noise = Noise(23);
+    let rising: Vec<f32> = (0..len).flat_map(|slot| [slot as f32 * 0.2; 16]).map(|x| x + noise.number()).collect();
+    let head = Head::new(layout, &rising, &noise.numbers(len * 16));
+    for rows in [1, 7, 40] {
+        let q: Vec<f32> = noise.numbers(rows * 2 * 16).iter().map(|x| x.abs()).collect();
+        let nothing: &[f32] = &vec![f32::NEG_INFINITY; len];
+        for bias in [None, Some(&[nothing][..])] {
+            let query = Query { q: &q, rows, heads: &[head.view()], bias, scale: 1.0 };
+            let expected = reference::sums(query);
+            for level in levels() {
+                // Logits of 10³ carry an f32 rounding of 10⁻⁴.
+                assert_close(&run(level, query, 2 * len).1, &expected, 1e-3, &format!("{level:?} {rows} rows"));
+            }
+        }
+    }
+}
+
+#[test]
+fn however_a_prompt_is_cut_the_sums_are_the_same_but_for_rounding() {
+    let mut noise = Noise(24);
+    let layout = BlockLayout { codec: Codec::F16, head_dim: 64, slots: 32 };
+    let (len, row_len) = (420, 2 * 3 * 64);
+    let heads: Vec<Head> = (0..2).map(|_| Head::noise(layout, len, &mut noise)).collect();
+    let q = noise.numbers(len * row_len);
+    let views: Vec<View> = heads.iter().map(Head::view).collect();
+    let expected = reference::sums(Query { q: &q, rows: len, heads: &views, bias: None, scale: 0.125 });
+    for level in levels() {
+        for chunk in [1, 5, 9, 100, 211, len] {
+            let mut sums: Vec<Vec<f32>> = vec![Vec::new(); 6];
+            for start in (0..len).step_by(chunk) {
+                let end = (start + chunk).min(len);
+                let views: Vec<View> = heads.iter().map(|head| head.prefix(end)).collect();
+                let q = &q[start * row_len..end * row_len];
+                let query = Query { q, rows: end - start, heads: &views, bias: None, scale: 0.125 };
+                sums.iter_mut().for_each(|sums| sums.resize(end, 0.0));
+                let (mut out, mut flat) = (vec![0.0; q.len()], sums.concat());
+                let job = Job { query, out: &mut out, sums: Some(&mut flat) };
+                cpu::attend_batch(level, &mut [job]).expect("valid");
+                sums = flat.chunks(end).map(<[f32]>::to_vec).collect();
+            }
+            assert_close(&sums.concat(), &expected, 1e-5, &format!("{level:?}, chunks of {chunk}"));
+        }
+    }
+}
+
+#[test]
+fn sums_are_the_same_for_any_number_of_threads_and_in_any_batch() {
+    let mut noise = Noise(25);
+    let shapes = [&SHAPES[3], &LONG[0], &SHAPES[11], &LONG[1], &SHAPES[7]];
+    let sessions: Vec<(Vec<Head>, Vec<f32>)> = shapes
+        .map(|shape| {
+            let q = noise.numbers(shape.rows * shape.lengths.len() * shape.group * shape.head_dim);
+            (heads(shape, Codec::F16, &mut noise), q)
+        })
+        .into();
+    let views: Vec<Vec<View>> = sessions.iter().map(|(heads, ..)| heads.iter().map(Head::view).collect()).collect();
+    let query = |i: usize| Query { q: &sessions[i].1, rows: shapes[i].rows, heads: &views[i], bias: None, scale: 0.2 };
+    let len = |i: usize| shapes[i].group * shapes[i].lengths.iter().sum::<usize>();
+    let together = || -> Vec<f32> {
+        let mut outs: Vec<Vec<f32>> = (0..5).map(|i| vec![0.0; query(i).q.len()]).collect();
+        let mut sums: Vec<Vec<f32>> = (0..5).map(|i| vec![0.0; len(i)]).collect();
+        let jobs = outs.iter_mut().zip(&mut sums).enumerate();
+        // The third asks for none.
+        let mut jobs: Vec<_> =
+            jobs.map(|(i, (out, sums))| Job { query: query(i), out, sums: (i != 2).then_some(sums) }).collect();
+        attend_batch(&mut jobs).expect("valid");
+        outs.into_iter().zip(sums).flat_map(|(out, sums)| [out, sums]).flatten().collect()
+    };
+    assert_same_for_any_threads(together);
+    let alone = (0..5).flat_map(|i| {
+        let (out, sums) = run(Level::detect(), query(i), len(i));
+        [out, if i == 2 { vec![0.0; len(i)] } else { sums }]
+    });
+    assert!(alone.flatten().collect::<Vec<_>>() == together());
+}
+
+#[test]
+fn sums_of_another_size_are_refused_before_anything_is_written() {
+    let layout = BlockLayout { codec: Codec::F32, head_dim: 16, slots: 32 };
+    let head = Head::noise(layout, 20, &mut Noise(26));
+    let q = [0.5; 32];
+    let query = Query { q: &q, rows: 1, heads: &[head.view()], bias: None, scale: 1.0 };
+    for wrong in [0, 20, 39, 41] {
+        let (mut out, mut sums) = ([7.0; 32], vec![3.0; wrong]);
+        let refused = attend_batch(&mut [Job { query, out: &mut out, sums: Some(&mut sums) }]);
+        let expected = Error::ShapeMismatch { what: "sums".into(), expected: vec![40], got: vec![wrong] };
+        assert_eq!(refused, Err(expected));
+        assert!(out == [7.0; 32] && sums.iter().all(|&sum| sum == 3.0));
+    }
+}
