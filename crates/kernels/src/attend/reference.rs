@@ -20,7 +20,7 @@ fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut out = Vec::with_capacity(query.q.len());
     let mut sums: Vec<Vec<f64>> = (0..query_heads).map(|head| vec![0.0; query.heads[head / group].len]).collect();
     for row in 0..query.rows {
-        for query_head in 0..query_heads {
+        for (query_head, sums) in sums.iter_mut().enumerate() {
             let kv_head = query_head / group;
             let head = query.heads[kv_head];
             let q = &query.q[(row * query_heads + query_head) * head_dim..][..head_dim];
@@ -35,7 +35,7 @@ fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
                 logits.iter().map(|x| if *x == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() }).collect();
             let total: f64 = weights.iter().sum();
             if total != 0.0 {
-                sums[query_head].iter_mut().zip(&weights).for_each(|(sum, weight)| *sum += weight / total);
+                sums.iter_mut().zip(&weights).for_each(|(sum, weight)| *sum += weight / total);
             }
             for d in 0..head_dim {
                 let sum: f64 = weights.iter().enumerate().map(|(slot, w)| w * head.value(slot, d) as f64).sum();
