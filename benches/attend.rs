@@ -11,7 +11,7 @@ use common::{SMOLLM2, cache, compacted_cache, noise, spread};
 use criterion::{Criterion, criterion_group, criterion_main};
 use headwise_cache::KvCache;
 use headwise_core::{Codec, KvShape};
-use headwise_kernels::attend;
+use headwise_kernels::attend::{Job, Query, attend, attend_batch};
 use roofline::{Group, Work};
 
 /// A layer of a model with 8B parameters.
@@ -84,6 +84,12 @@ fn prefill(criterion: &mut Criterion) {
             let seen = shape.kv_heads * ROWS * (2 * len + 1 - ROWS) / 2;
             group.bench(&format!("{len} slots"), work(shape, seen, shape.kv_heads * len), || {
                 attend(&q, ROWS, &cache.heads(0).collect::<Vec<_>>(), None, scale, &mut out).expect("valid");
+            });
+            let mut sums = vec![0.0; shape.query_heads() * len];
+            group.bench(&format!("{len} slots, with running sums"), work(shape, seen, shape.kv_heads * len), || {
+                let heads: Vec<_> = cache.heads(0).collect();
+                let query = Query { q: &q, rows: ROWS, heads: &heads, bias: None, scale };
+                attend_batch(&mut [Job { query, out: &mut out, sums: Some(&mut sums) }]).expect("valid");
             });
         }
         group.finish();

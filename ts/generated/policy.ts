@@ -118,6 +118,23 @@ export type FullPolicy = Record<symbol, never>;
 export type GroupReduce = "mean" | "max" | "sum";
 
 /**
+ * H2O (arXiv 2306.14048), heavy hitters: all the attention that a slot has ever got, and the most recent tokens.
+ *
+ * `s_j = Σ_i a_ij` over all queries, those of the window too, so that early tokens are favoured. The sums are gathered while tokens are read:
+ * the session must have this policy (or `observedAttention`) from the start. Eviction is that of KVCache-Factory, once after the prefill,
+ * not the paper's at every step.
+ */
+export type H2O = { 
+/**
+ * Last tokens, which stay, up to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * How the query heads of a KV head are reduced. Default `"mean"`.
+ */
+group?: GroupReduce | undefined, };
+
+/**
  * KeyDiff (arXiv 2504.15364): score −cos(k, anchor), where the anchor is the mean of the head's normalised keys: keys that are
  * unlike the others stay. Needs no queries.
  */
@@ -170,6 +187,14 @@ schedule?: Schedule | undefined,
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
+
+/**
+ * Observed attention (kvpress, after H2O): the mean attention that a slot has got from the queries that could see it.
+ *
+ * `s_j = Σ_i a_ij / (T − j)` per query head, mean over the query heads of a KV head. The sums are gathered while tokens are read, so the
+ * session must have this policy (or `h2o`) from the start. No slot is protected, not even the newest.
+ */
+export type ObservedAttention = Record<symbol, never>;
 
 /**
  * Every head keeps the same number of slots, its own best ones (SnapKV, PyramidKV, key norm).
@@ -319,12 +344,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "recency" } & Recency;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "recency" } & Recency) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
