@@ -1,4 +1,4 @@
-//! Top-k across heads on the CPU: the k-th score by counting and quickselect over all heads, its equals by quickselect over (slot, head).
+//! Top-k across heads on the CPU: the k-th score by quickselect over all heads, its equals by quickselect over (slot, head).
 
 use crate::topk::cpu::{Threshold, collect, order, threshold};
 use headwise_core::{Ragged, Scores};
@@ -17,6 +17,7 @@ pub fn topk_across_heads(scores: &Scores, k: usize) -> Ragged<u32> {
     let (_, &mut last, _) = candidates.select_nth_unstable(equals - 1);
     Ragged::from_rows(scores.iter().enumerate().map(|(head, row)| {
         let stays = |slot: u32, rank: u32| rank > key || (rank == key && (slot, head as u32) <= last);
-        collect(k.min(row.len()), row.iter().zip(0..).map(|(&score, slot)| (slot, stays(slot, order(score)))))
+        let slots = row.iter().zip(0..).map(|(&score, slot)| (slot, stays(slot, order(score))));
+        collect(k.min(row.len()), slots).expect("no more than all, and no more than k")
     }))
 }

@@ -1,5 +1,5 @@
 use crate::support::*;
-use headwise_core::{Codec, Error, Ragged};
+use headwise_core::{Codec, Error, Ragged, Scores};
 use headwise_kernels::{BlockLayout, compact, topk, topk_across_heads};
 
 /// Rows of scores that are hard to rank: noise, ties, infinities, both zeros, subnormal numbers.
@@ -114,4 +114,29 @@ fn selections_that_are_not_ascending_or_out_of_range_move_nothing() {
     assert_eq!(attempt(&[5, 3], 0), Err(Error::InvalidSelection { head: 0, index: 1 }));
     assert_eq!(attempt(&[24], 0), Err(Error::InvalidSelection { head: 0, index: 0 }));
     assert!(matches!(attempt(&[0], 1), Err(Error::ShapeMismatch { .. })));
+}
+
+/// Long rows go another way: a sample guesses the threshold, and must not be believed where it is wrong.
+#[test]
+fn long_rows_equal_a_stable_sort_whatever_the_sample_saw() {
+    let n = 20_000;
+    let noise = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / 1e6;
+    let rows: [Vec<f32>; 6] = [
+        (0..n).map(noise).collect(),
+        (0..n).map(|i| i as f32).collect(),
+        (0..n).map(|i| -(i as f32)).collect(),
+        vec![1.5; n],
+        // Every sampled score is high, and every one low.
+        (0..n).map(|i| if i % 19 == 0 { 9.0 } else { noise(i).sin() }).collect(),
+        (0..n).map(|i| if i % 19 == 0 { -9.0 } else { noise(i).floor() }).collect(),
+    ];
+    for (index, row) in rows.iter().enumerate() {
+        for k in [0, 1, 7, 1052, 1053, 1054, 2000, 9_999, 15_000, n - 1, n] {
+            assert_eq!(topk(row, k).unwrap(), topk::reference::topk(row, k), "row {index}, {k}");
+        }
+        let halves = Scores::from_rows([row[..n / 3].to_vec(), row[n / 3..].to_vec()]);
+        let kept = topk_across_heads(&halves, 2000).unwrap();
+        let expected = topk_across_heads::reference::topk_across_heads(&halves, 2000);
+        assert!((0..2).all(|head| kept.head(head) == expected.row(head)), "row {index}");
+    }
 }
