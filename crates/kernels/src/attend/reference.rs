@@ -17,16 +17,22 @@ fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
     let head_dim = query.heads[0].layout.head_dim;
     let query_heads = query.q.len() / query.rows / head_dim;
     let group = query_heads / query.heads.len();
+    let numbers = |len: usize, number: &dyn Fn(usize, usize) -> f32| -> Vec<f64> {
+        (0..len * head_dim).map(|i| number(i / head_dim, i % head_dim) as f64).collect()
+    };
+    let keys: Vec<Vec<f64>> = query.heads.iter().map(|head| numbers(head.len, &|slot, d| head.key(slot, d))).collect();
+    let values: Vec<Vec<f64>> =
+        query.heads.iter().map(|head| numbers(head.len, &|slot, d| head.value(slot, d))).collect();
     let mut out = Vec::with_capacity(query.q.len());
     let mut sums: Vec<Vec<f64>> = (0..query_heads).map(|head| vec![0.0; query.heads[head / group].len]).collect();
     for row in 0..query.rows {
         for (query_head, sums) in sums.iter_mut().enumerate() {
             let kv_head = query_head / group;
-            let head = query.heads[kv_head];
             let q = &query.q[(row * query_heads + query_head) * head_dim..][..head_dim];
-            let logits: Vec<f64> = (0..=head.len - query.rows + row)
+            let logits: Vec<f64> = (0..=query.heads[kv_head].len - query.rows + row)
                 .map(|slot| {
-                    let dot: f64 = (0..head_dim).map(|d| q[d] as f64 * head.key(slot, d) as f64).sum();
+                    let key = &keys[kv_head][slot * head_dim..][..head_dim];
+                    let dot: f64 = q.iter().zip(key).map(|(&q, k)| q as f64 * k).sum();
                     dot * query.scale as f64 + query.bias.map_or(0.0, |bias| bias[kv_head][slot] as f64)
                 })
                 .collect();
@@ -38,7 +44,8 @@ fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
                 sums.iter_mut().zip(&weights).for_each(|(sum, weight)| *sum += weight / total);
             }
             for d in 0..head_dim {
-                let sum: f64 = weights.iter().enumerate().map(|(slot, w)| w * head.value(slot, d) as f64).sum();
+                let sum: f64 =
+                    weights.iter().enumerate().map(|(slot, w)| w * values[kv_head][slot * head_dim + d]).sum();
                 out.push(if total == 0.0 { 0.0 } else { sum / total });
             }
         }

@@ -14,6 +14,7 @@ pub fn window_scores<B: Block>(
 ) -> Vec<f64> {
     let group = window.query_heads / kv_heads;
     let head_dim = head.layout.head_dim;
+    let keys: Vec<f64> = (0..head.len * head_dim).map(|i| head.key(i / head_dim, i % head_dim) as f64).collect();
     let mut out = Vec::new();
     for query_head in kv_head * group..(kv_head + 1) * group {
         let mut rows = Vec::new();
@@ -21,7 +22,8 @@ pub fn window_scores<B: Block>(
             let q = &window.queries[(row * window.query_heads + query_head) * head_dim..][..head_dim];
             let weights: Vec<f64> = {
                 let logit = |slot: usize| {
-                    let dot: f64 = (0..head_dim).map(|d| q[d] as f64 * head.key(slot, d) as f64).sum();
+                    let key = &keys[slot * head_dim..][..head_dim];
+                    let dot: f64 = q.iter().zip(key).map(|(&q, k)| q as f64 * k).sum();
                     if slot_positions[slot] <= position { dot * window.scale as f64 } else { f64::NEG_INFINITY }
                 };
                 let logits: Vec<f64> = (0..head.len).map(logit).collect();
