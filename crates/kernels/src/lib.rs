@@ -2,6 +2,7 @@
 //! (`cpu.rs`). They compute on borrowed views and own no memory.
 
 pub mod attend;
+mod cache_lines;
 pub mod compact;
 mod format;
 pub mod key_norm;
@@ -19,6 +20,7 @@ mod view;
 pub mod window_scores;
 
 pub use attend::{attend, attend_batch};
+pub use cache_lines::CacheLines;
 pub use compact::compact;
 pub use key_norm::key_norm;
 pub use pool1d::Pool1d;

@@ -16,16 +16,36 @@ pub(crate) const QUAD: usize = 4;
 /// Numbers of a cell.
 pub(crate) const CELL: usize = QUERIES * QUAD;
 
+/// Places that are asked for in turn. Of one alone a thread reads slower, because the processor's own prefetching stops at page borders.
+pub(crate) const STREAMS: usize = QUAD;
+
+/// What will be read next. For each quad that is read, a row of each stream is asked for.
+#[derive(Default)]
+pub(crate) struct Ahead<'a> {
+    pub streams: [&'a [u8]; STREAMS],
+    pub at: usize,
+}
+
+impl Ahead<'_> {
+    /// Asks for `len` bytes of the next row from byte `from` of it on.
+    #[inline(always)]
+    pub fn ask(&self, stream: usize, from: usize, len: usize) {
+        for line in (0..len).step_by(64) {
+            prefetch(self.streams[stream], self.at + from + line);
+        }
+    }
+}
+
 /// Writes the cells of a block: `cells[slot / QUAD][query][slot % QUAD] = q · k_slot` for the `Q` queries `q` (`[Q][stride]`, padded
 /// with zeros to whole vectors) and the stored rows `keys` (`[slots][dim]`). A last quad that is not full repeats its last row.
-/// `ahead` is what will be read next: it is asked for line by line.
+/// `ahead` is what will be read next.
 #[inline(always)]
 pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
     q: &[f32],
     stride: usize,
     keys: &[u8],
     dim: usize,
-    ahead: &[u8],
+    ahead: &mut Ahead<'_>,
     cells: &mut [f32],
 ) {
     let row_bytes = dim * F::BYTES;
@@ -33,9 +53,10 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
     assert!(slots > 0 && stride >= dim.next_multiple_of(V::LANES) && q.len() >= Q * stride);
     assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
     for quad in 0..slots.div_ceil(QUAD) {
-        for line in (0..QUAD * row_bytes).step_by(64) {
-            prefetch(ahead, quad * QUAD * row_bytes + line);
+        for stream in 0..STREAMS {
+            ahead.ask(stream, 0, row_bytes);
         }
+        ahead.at += row_bytes;
         let mut rows = [&keys[..0]; QUAD];
         for (s, row) in rows.iter_mut().enumerate() {
             let slot = (quad * QUAD + s).min(slots - 1);

@@ -1,12 +1,12 @@
 //! Attention on the CPU: cuts the jobs into independent tasks by sizes alone (never by the number of threads), runs them on
 //! rayon, and merges their partial results in a fixed order. Once its buffers have grown it allocates nothing.
 
-use super::decode::decode_part;
+use super::decode::{Part, decode_part};
 use super::partial::{Sum, Sums, divide, inverse};
 use super::prefill::{QUERY_TILE, prefill_tile};
 use super::{Dims, Job, Partial, Query};
-use crate::Block;
 use crate::simd::Level;
+use crate::{Block, CacheLines};
 use headwise_core::{Error, Result};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -47,9 +47,10 @@ struct Plan {
 }
 
 thread_local! {
-    static PLAN: RefCell<Plan> = RefCell::default();
+    /// More than one where a thread that waits for others was handed another call.
+    static PLANS: RefCell<Vec<Plan>> = const { RefCell::new(Vec::new()) };
     /// What a task works with.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<CacheLines> = const { RefCell::new(CacheLines::new()) };
 }
 
 /// See [`super::attend_batch`].
@@ -87,11 +88,10 @@ pub fn attend_partial<B: Block>(level: Level, query: Query<'_, B>) -> Result<Par
     })
 }
 
-/// The plan is taken, not borrowed: while this thread waits for others it may be handed another call.
 fn with_plan<R>(body: impl FnOnce(&mut Plan) -> R) -> R {
-    let mut plan = PLAN.take();
+    let mut plan = PLANS.with_borrow_mut(Vec::pop).unwrap_or_default();
     let result = body(&mut plan);
-    PLAN.set(plan);
+    PLANS.with_borrow_mut(|plans| plans.push(plan));
     result
 }
 
@@ -125,14 +125,20 @@ impl Plan {
             self.results.resize(self.tasks.len() * place, 0.0);
         }
         self.place = place;
-        let attend = |(task, memory): (&Task, &mut [f32])| {
-            let query = query(task.job).0;
-            SCRATCH.with_borrow_mut(|scratch| task.run(level, query, scratch, memory));
+        let tasks = &self.tasks;
+        let attend = |(index, memory): (usize, &mut [f32])| {
+            let task = &tasks[index];
+            let query_of = |task: &Task| query(task.job).0;
+            let then = tasks
+                .get(index + 1)
+                .map_or(&[][..], |next| &query_of(next).heads[next.head].blocks[next.blocks.start..]);
+            SCRATCH.with_borrow_mut(|scratch| task.run(level, query_of(task), then, scratch, memory));
         };
+        let results = &mut self.results[..tasks.len() * place];
         if work < PARALLEL_FROM {
-            self.tasks.iter().zip(self.results.chunks_exact_mut(place)).for_each(attend);
+            results.chunks_exact_mut(place).enumerate().for_each(attend);
         } else {
-            self.tasks.par_iter().zip(self.results.par_chunks_exact_mut(place)).with_max_len(1).for_each(attend);
+            results.par_chunks_exact_mut(place).enumerate().with_max_len(1).for_each(attend);
         }
         Ok(())
     }
@@ -244,7 +250,14 @@ impl Task {
         &mut memory[before..][..self.sums.map_or(0, |(_, len)| len)]
     }
 
-    fn run<B: Block>(&self, level: Level, query: &Query<'_, B>, scratch: &mut Vec<f32>, memory: &mut [f32]) {
+    fn run<B: Block>(
+        &self,
+        level: Level,
+        query: &Query<'_, B>,
+        then: &[B],
+        scratch: &mut CacheLines,
+        memory: &mut [f32],
+    ) {
         let Dims { group, head_dim, .. } = self.dims;
         let count = self.rows.len() * group;
         let (results, columns) = memory.split_at_mut(Sums::len(count, head_dim));
@@ -253,7 +266,8 @@ impl Task {
         if query.rows <= DECODE_ROWS {
             let (maxima, weights) = columns.map(|columns| columns.split_at_mut(count)).unzip();
             let whole = out.part(0..count, head_dim);
-            decode_part(level, query, self.dims, self.head, self.blocks.clone(), scratch, whole, weights);
+            let of = Part { head: self.head, blocks: self.blocks.clone(), then };
+            decode_part(level, query, self.dims, of, scratch, whole, weights);
             if let Some(maxima) = maxima {
                 maxima.copy_from_slice(out.max);
             }

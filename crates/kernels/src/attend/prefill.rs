@@ -9,6 +9,7 @@ use super::columns::Kept;
 use super::partial::{Sums, inverse};
 use super::simd_product::{MAX_PANEL_VECTORS, Strided, panel_product, panel_vectors};
 use super::{Dims, Query};
+use crate::CacheLines;
 use crate::dispatch;
 use crate::rows::widen;
 use crate::simd_vector::{Vector, VectorOf};
@@ -24,7 +25,7 @@ pub(super) const KEY_TILE: usize = 128;
 dispatch! {
     /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`. To `columns`, `[group][slots]`, are
     /// added the weights that slots get from these rows.
-    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut Vec<f32>, out: Sums<'_>, columns: Option<&mut [f32]>) = body::<VectorOf<Target>, B>;
+    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut CacheLines, out: Sums<'_>, columns: Option<&mut [f32]>) = body::<VectorOf<Target>, B>;
 }
 
 /// Queries of one panel and their running softmax.
@@ -60,7 +61,7 @@ fn body<V: Vector, B: Block>(
     dims: Dims,
     head: usize,
     rows: Range<usize>,
-    scratch: &mut Vec<f32>,
+    scratch: &mut CacheLines,
     out: Sums<'_>,
     columns: Option<&mut [f32]>,
 ) {
@@ -77,7 +78,7 @@ fn body<V: Vector, B: Block>(
     let tiles = end.div_ceil(KEY_TILE);
     let kept_len = if columns.is_some() { Kept::len(tiles, panel_count, width) } else { 0 };
     let shares_len = if columns.is_some() { (1 + 2 * group) * panel_count * width } else { 0 };
-    let scratch = aligned(scratch, panels_len + KEY_TILE * (2 * head_dim + 1 + width) + kept_len + shares_len);
+    let scratch = scratch.at_least(panels_len + KEY_TILE * (2 * head_dim + 1 + width) + kept_len + shares_len);
     let (panels, scratch) = scratch.split_at_mut(panels_len);
     panels.fill(0.0);
     for (p, data) in panels.chunks_exact_mut(panel_len).enumerate() {
@@ -229,13 +230,4 @@ impl<'a> Panel<'a> {
         let (q, sums) = rest.split_at_mut(width * head_dim);
         Self { visible, max, denominator, q, sums }
     }
-}
-
-/// `len` numbers of a buffer that grows when it must, from a multiple of 64 bytes on, so that no vector straddles two cache lines.
-fn aligned(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len + 16 {
-        buffer.resize(len + 16, 0.0);
-    }
-    let offset = buffer.as_ptr().align_offset(64).min(16);
-    &mut buffer[offset..offset + len]
 }

@@ -1,24 +1,18 @@
 //! Weighted sums of stored values for a few queries.
 
 use crate::format::Format;
-use crate::simd_cells::{CELL, QUAD};
-use crate::simd_vector::{Vector, prefetch};
+use crate::simd_cells::{Ahead, CELL, QUAD, STREAMS};
+use crate::simd_vector::Vector;
 
-/// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks, each of
-/// which is given with what will be read next and is asked for line by line meanwhile. `cells` holds the weights, `cells_per_block` cells
+/// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds the weights, `cells_per_block` cells
 /// for each block; `factors` is a cell.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn add_weighted<
-    'a,
-    V: Vector,
-    F: Format,
-    I: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
-    const Q: usize,
->(
+pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]> + Clone, const Q: usize>(
     cells: &[f32],
     cells_per_block: usize,
     values: I,
+    ahead: &Ahead<'_>,
     dim: usize,
     factors: &[f32],
     out: &mut [f32],
@@ -29,7 +23,17 @@ pub(super) fn add_weighted<
         let left = dim - start;
         macro_rules! columns {
             ($count:literal) => {{
-                columns::<V, F, I, Q, $count>(cells, cells_per_block, values.clone(), dim, start, factors, out, stride);
+                columns::<V, F, I, Q, $count>(
+                    cells,
+                    cells_per_block,
+                    values.clone(),
+                    ahead,
+                    dim,
+                    start,
+                    factors,
+                    out,
+                    stride,
+                );
                 start += $count * V::LANES;
             }};
         }
@@ -47,10 +51,11 @@ pub(super) fn add_weighted<
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn columns<'a, V: Vector, F: Format, I: Iterator<Item = (&'a [u8], &'a [u8])>, const Q: usize, const C: usize>(
+fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usize, const C: usize>(
     cells: &[f32],
     cells_per_block: usize,
     values: I,
+    ahead: &Ahead<'_>,
     dim: usize,
     start: usize,
     factors: &[f32],
@@ -68,15 +73,17 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = (&'a [u8], &'a [u8])>, c
             sums[i][c] = V::load(&out[i * stride + start + c * V::LANES..]).mul(V::splat(factors[i * QUAD]));
         }
     }
-    for (block, (rows, ahead)) in values.enumerate() {
+    let mut ahead = Ahead { streams: ahead.streams, at: ahead.at };
+    for (block, rows) in values.enumerate() {
         let cells = &cells[block * cells_per_block * CELL..];
         let slots = rows.len() / row_bytes;
         assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
         for s in 0..slots {
             // SAFETY: row `s` of `slots`, of which the columns `from..to` lie within `row_bytes`.
             let row = unsafe { rows.get_unchecked(s * row_bytes + from..s * row_bytes + to) };
-            for line in (0..C * vector_bytes).step_by(64) {
-                prefetch(ahead, s * row_bytes + from + line);
+            ahead.ask(s % STREAMS, from, C * vector_bytes);
+            if s % STREAMS == STREAMS - 1 {
+                ahead.at += row_bytes;
             }
             let mut loaded = [V::splat(0.0); C];
             if whole {

@@ -2,9 +2,10 @@
 //! parallel.
 
 use super::{GroupReduce, RowReduce, Window, WindowScores};
+use crate::CacheLines;
 use crate::format::{Format, with_format};
 use crate::simd::Level;
-use crate::simd_cells::{CELL, QUAD, QUERIES, quad_dots, softmax};
+use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, quad_dots, softmax};
 use crate::simd_vector::{Vector, VectorOf};
 use crate::{Block, HeadView, dispatch};
 use headwise_core::Result;
@@ -13,7 +14,7 @@ use std::cell::RefCell;
 
 thread_local! {
     /// Logits and sums of one query head.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<CacheLines> = const { RefCell::new(CacheLines::new()) };
 }
 
 /// See [`WindowScores::run`].
@@ -43,7 +44,7 @@ pub fn window_scores<B: Block>(
 
 dispatch! {
     /// The scores of one query head, `out = [head.len]`; row `i` of the window sees the first `visible[i]` slots.
-    fn run<B: Block>(level, rows: RowReduce, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut Vec<f32>, out: &mut [f32]) = body::<VectorOf<Target>, B>;
+    fn run<B: Block>(level, rows: RowReduce, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>, B>;
 }
 
 #[inline(always)]
@@ -54,7 +55,7 @@ fn body<V: Vector, B: Block>(
     query_head: usize,
     head: HeadView<'_, B>,
     visible: &[usize],
-    scratch: &mut Vec<f32>,
+    scratch: &mut CacheLines,
     out: &mut [f32],
 ) {
     with_format!(head.layout.codec, F => {
@@ -70,15 +71,15 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
     query_head: usize,
     head: HeadView<'_, B>,
     visible: &[usize],
-    scratch: &mut Vec<f32>,
+    scratch: &mut CacheLines,
     out: &mut [f32],
 ) {
     let (dim, slots) = (head.layout.head_dim, head.layout.slots);
     let stride = dim.next_multiple_of(16);
     let block_len = slots.div_ceil(QUAD) * CELL;
     let len = head.block_count() * block_len;
-    scratch.clear();
-    scratch.resize(QUERIES * stride + 2 * len, 0.0);
+    let scratch = scratch.at_least(QUERIES * stride + 2 * len);
+    scratch.fill(0.0);
     let (q, rest) = scratch.split_at_mut(QUERIES * stride);
     let (cells, sums) = rest.split_at_mut(len);
     for (first, visible) in (0..).step_by(QUERIES).zip(visible.chunks(QUERIES)) {
@@ -92,8 +93,8 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
         for (block, cells) in cells.chunks_exact_mut(block_len).enumerate() {
             let keys = head.keys(block);
             match visible.len() {
-                1 if V::LANES < CELL => quad_dots::<V, F, 1>(q, stride, keys, dim, &[], cells),
-                _ => quad_dots::<V, F, QUERIES>(q, stride, keys, dim, &[], cells),
+                1 if V::LANES < CELL => quad_dots::<V, F, 1>(q, stride, keys, dim, &mut Ahead::default(), cells),
+                _ => quad_dots::<V, F, QUERIES>(q, stride, keys, dim, &mut Ahead::default(), cells),
             }
         }
         hide(cells, block_len, slots, head.len, visible);
