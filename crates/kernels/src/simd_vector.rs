@@ -50,7 +50,7 @@ pub trait Vector: Copy {
     /// The sums over the lanes of four vectors.
     fn sum4(vectors: [Self; 4]) -> [f32; 4];
 
-    /// Writes the sums over the lanes of up to four quads of vectors: `out[4 q + s]` of `quads[q][s]`. What it writes beyond them (to the
+    /// Writes the sums over the lanes of up to four quads of vectors, with the bits of [`Vector::sum4`]: `out[4 q + s]` of `quads[q][s]`. What it writes beyond them (to the
     /// end of its last vector) is arbitrary; `out` has room for that.
     #[inline(always)]
     fn sum_quads<const Q: usize>(quads: [[Self; 4]; Q], out: &mut [f32]) {
@@ -281,7 +281,13 @@ mod x86 {
             )));
             fn sum4(vectors: [Self; 4]) -> [f32; 4] = {
                 let [a, b, c, d] = vectors;
-                let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a.0, b.0), _mm256_hadd_ps(c.0, d.0));
+                // Horizontal additions would be shorter to write, and take twice as long.
+                let ab = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(a.0, b.0), _mm256_unpackhi_ps(a.0, b.0)));
+                let cd = _mm256_castps_pd(_mm256_add_ps(_mm256_unpacklo_ps(c.0, d.0), _mm256_unpackhi_ps(c.0, d.0)));
+                let pairs = _mm256_add_ps(
+                    _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)),
+                    _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)),
+                );
                 let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
                 std::mem::transmute::<__m128, [f32; 4]>(sums)
             };
@@ -340,8 +346,14 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn sum4([a, b, c, d]: [Self; 4]) -> [f32; 4] {
-            F32x8::sum4([halves(a), halves(b), halves(c), halves(d)])
+        fn sum4(vectors: [Self; 4]) -> [f32; 4] {
+            let quarters = quarters(vectors).0;
+            // SAFETY: as for every method of `F32x16`.
+            unsafe {
+                let halves = _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps::<1>(quarters));
+                let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+                std::mem::transmute::<__m128, [f32; 4]>(sums)
+            }
         }
     }
 
@@ -368,13 +380,6 @@ mod x86 {
             let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c.0, d.0), _mm512_shuffle_f32x4::<0xee>(c.0, d.0));
             F32x16(_mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd)))
         }
-    }
-
-    /// The sum of the lower and the upper eight lanes.
-    #[inline(always)]
-    fn halves(x: F32x16) -> F32x8 {
-        // SAFETY: as for every method of `F32x16`.
-        unsafe { F32x8(_mm256_add_ps(_mm512_castps512_ps256(x.0), _mm512_extractf32x8_ps::<1>(x.0))) }
     }
 }
 

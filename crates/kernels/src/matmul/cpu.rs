@@ -5,17 +5,17 @@
 //! sums stay in registers. A dot product is always added up in the same way (lane by lane over at most [`SPAN`] columns, then
 //! over the lanes, then the spans in order), so the partition is free.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use super::{
     Matrix, Product,
     formats::{Format, PIECE, with_format},
-    simd_dots::{dots, fetch_ahead, widened_dots},
+    simd_dots::{dots, fetch_ahead, sum_lanes, widened_dots},
     simd_parts::{Part, for_each_part},
     simd_quants::Quants,
 };
 use crate::{
-    dispatch,
+    CacheLines, dispatch,
     simd::Level,
     simd_vector::{Vector, VectorOf},
 };
@@ -40,9 +40,9 @@ const TILE_ROWS: usize = 32;
 
 thread_local! {
     /// A tile of widened weights, `[tile rows][span]`, from the first cache line on.
-    static TILE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-    /// Rows of `x`, padded and on cache lines; taken out while it is used.
-    static PADDED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static TILE: RefCell<CacheLines> = const { RefCell::new(CacheLines::new()) };
+    /// Rows of `x`, padded and on cache lines. More than one where a thread that waits for others was handed another product.
+    static PADDED: RefCell<Vec<CacheLines>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Up to as many rows of `x` are multiplied with weights in registers. Measured: beyond, where they are widened a second time, a
@@ -64,14 +64,14 @@ pub(super) fn multiply(level: Level, x: &[f32], cols: usize, products: &mut [Pro
         return multiply_padded(level, x, m, products);
     }
     let stride = cols.next_multiple_of(PIECE);
-    let mut buffer = PADDED.take();
-    let padded = cache_lines(&mut buffer, m * stride);
+    let mut buffer = PADDED.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let padded = buffer.at_least(m * stride);
     for (padded, x) in padded.chunks_exact_mut(stride).zip(x.chunks_exact(cols)) {
         padded[..cols].copy_from_slice(x);
         padded[cols..].fill(0.0);
     }
     multiply_padded(level, padded, m, products);
-    PADDED.set(buffer);
+    PADDED.with_borrow_mut(|buffers| buffers.push(buffer));
 }
 
 /// [`multiply`] with rows of `x` that were padded with zeros to whole pieces.
@@ -101,7 +101,7 @@ fn multiply_in_registers(level: Level, x: &[f32], part: &mut Part) {
 }
 
 /// Many rows of `x`: tile by tile, span by span.
-fn multiply_tiles(level: Level, x: &[f32], stride: usize, part: &mut Part, buffer: &mut Vec<f32>) {
+fn multiply_tiles(level: Level, x: &[f32], stride: usize, part: &mut Part, buffer: &mut CacheLines) {
     let w = part.w;
     for first in part.rows.clone().step_by(TILE_ROWS) {
         let rows = TILE_ROWS.min(part.rows.end - first);
@@ -109,7 +109,7 @@ fn multiply_tiles(level: Level, x: &[f32], stride: usize, part: &mut Part, buffe
         for start in (0..stride).step_by(SPAN) {
             let cols = SPAN.min(stride - start);
             // As long as any tile, so that a thread allocates once in its life.
-            let tile = &mut cache_lines(buffer, TILE_ROWS * SPAN)[..rows * cols];
+            let tile = &mut buffer.at_least(TILE_ROWS * SPAN)[..rows * cols];
             macro_rules! widen {
                 ($format:ty) => {
                     widen_tile::<$format>(level, bytes, w.row_bytes(), start, cols, tile)
@@ -119,15 +119,6 @@ fn multiply_tiles(level: Level, x: &[f32], stride: usize, part: &mut Part, buffe
             multiply_span(level, Span { x, stride, start, tile, cols, first: first - part.rows.start, row: 0, part });
         }
     }
-}
-
-/// `len` numbers of a buffer that only grows. They begin on a cache line, so that no load of theirs crosses one.
-fn cache_lines(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len + LINE {
-        buffer.resize(len + LINE, 0.0);
-    }
-    let start = buffer.as_ptr().align_offset(LINE);
-    &mut buffer[start..start + len]
 }
 
 /// Widens one row.
@@ -205,7 +196,6 @@ fn multiply_rows_body<F: Format, V: Quants>(x: &[f32], part: &mut Part) {
     }
     if V::REGISTERS >= 32 {
         rows!(8, 2);
-        rows!(4, 4);
     }
     rows!(4, 2);
     rows!(2, 4);
@@ -233,17 +223,17 @@ fn multiply_group<F: Format, V: Quants, const M: usize, const N: usize>(x: &[f32
                 spans[m] = &x[m * cols + start..m * cols + cols.min(start + SPAN)];
             }
             let sums = widened_dots::<F, V, M, N>(streams, start / F::BLOCK, spans);
-            let fours = sums.as_flattened().as_chunks::<4>().0;
-            for (totals, sums) in totals.as_flattened_mut().as_chunks_mut::<4>().0.iter_mut().zip(fours) {
-                for (total, sum) in totals.iter_mut().zip(V::sum4(*sums)) {
+            for (totals, sums) in totals.iter_mut().zip(sum_lanes(&sums)) {
+                for (total, sum) in totals.iter_mut().zip(sums) {
                     *total = if start == 0 { sum } else { *total + sum };
                 }
             }
         }
         for (m, totals) in totals.iter().enumerate() {
             let [out] = part.out(row + m);
-            for (out, total) in out[first..].iter_mut().zip(totals) {
-                *out = *total;
+            match out[first..].first_chunk_mut() {
+                Some(out) => *out = *totals,
+                None => out[first..].copy_from_slice(&totals[..rows - first]),
             }
         }
     }

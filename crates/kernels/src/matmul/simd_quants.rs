@@ -2,7 +2,8 @@
 
 use crate::simd_vector::{F32x4, Vector};
 
-/// The weights that quants q stand for: `(q − zero) · scale + offset`, each operation rounded.
+/// The weights that quants q stand for: `(q − zero) · scale + offset`. Of quants of up to 6 bits and scales of up to 17 the product is exact, so
+/// that rounding once gives the bits of rounding twice.
 #[derive(Clone, Copy)]
 pub(super) struct Affine<V> {
     pub zero: f32,
@@ -13,7 +14,7 @@ pub(super) struct Affine<V> {
 impl<V: Vector> Affine<V> {
     #[inline(always)]
     pub fn of(self, q: V) -> V {
-        q.sub(V::splat(self.zero)).mul(self.scale).add(self.offset)
+        q.sub(V::splat(self.zero)).mul_add(self.scale, self.offset)
     }
 }
 
