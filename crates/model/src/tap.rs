@@ -17,7 +17,8 @@ pub struct LayerStep<'a> {
     pub queries: &'a [f32],
 }
 
-/// Sees what a policy asked for. A tap is called once a layer and span, layers ascending, on the thread that runs the pass.
+/// Sees what a policy asked for. A tap is called once a layer and span, layers ascending; taps of different spans may be
+/// called at once.
 ///
 /// A pass that fails may have called the tap for some layers; whoever needs all or nothing stages what it sees.
 pub trait LayerTap: Send {

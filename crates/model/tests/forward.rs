@@ -118,6 +118,67 @@ fn the_number_of_threads_does_not_change_a_bit() {
     assert_eq!(one, in_pool(5));
 }
 
+/// The next token of each of nine sequences, which two threads take in two teams; one of them wants no logits.
+fn next_of_nine(model: &Model, caches: &mut [KvCache], threads: usize) -> Result<Vec<Vec<f32>>, Error> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let next = tokens(50, 9);
+    let mut taps = vec![NoTap; 9];
+    let mut spans: Vec<Span<'_>> = (caches.iter_mut().zip(&mut taps).zip(next.chunks(1)).enumerate())
+        .map(|(i, ((cache, tap), tokens))| Span {
+            tokens,
+            cache,
+            tap,
+            logits: if i == 3 { Wanted::None } else { Wanted::Last },
+        })
+        .collect();
+    let mut space = Workspace::default();
+    let logits = pool.install(|| model.forward(&mut spans, &mut space, None))?;
+    Ok((0..9).map(|i| logits.span(i).to_vec()).collect())
+}
+
+#[test]
+fn sequences_give_the_same_bits_alone_and_in_teams() {
+    let model = model();
+    let start = || -> Vec<KvCache> {
+        let mut caches: Vec<_> = (0..9).map(|_| cache(&model)).collect();
+        for (i, cache) in caches.iter_mut().enumerate() {
+            run(&model, cache, &tokens(7 * i as u32, 5 + 40 * i as u32), Wanted::None);
+        }
+        caches
+    };
+    let mut caches = start();
+    let teams = next_of_nine(&model, &mut caches, 2).unwrap();
+    assert_eq!(teams, next_of_nine(&model, &mut start(), 1).unwrap());
+    for (i, cache) in start().iter_mut().enumerate() {
+        let wanted = if i == 3 { Wanted::None } else { Wanted::Last };
+        assert_eq!(teams[i], run(&model, cache, &tokens(50, 9)[i..=i], wanted), "sequence {i}");
+        assert_eq!(run(&model, &mut caches[i], &[17], Wanted::Last), run(&model, cache, &[17], Wanted::Last));
+    }
+}
+
+#[test]
+fn where_one_team_finds_no_room_no_cache_changes() {
+    let model = model();
+    let shape = model.shape();
+    let layout = block_layout(shape.head_dim, Codec::F32);
+    for full in [1, 7] {
+        // The blocks of the full one are used up to the last slot, and there are no more.
+        let limit = |i: usize| (i == full).then(|| shape.layers * shape.kv_heads * layout.bytes());
+        let mut caches: Vec<_> = (0..9).map(|i| limited_cache(&model, limit(i))).collect();
+        let past = layout.slots as u32;
+        caches.iter_mut().for_each(|cache| drop(run(&model, cache, &tokens(3, past), Wanted::None)));
+        let result = next_of_nine(&model, &mut caches, 2);
+        assert!(matches!(result, Err(Error::KvBudgetExceeded { .. })), "{result:?}");
+        assert!(caches.iter().all(|cache| cache.next_position() == past));
+        let mut untouched = cache(&model);
+        run(&model, &mut untouched, &tokens(3, past), Wanted::None);
+        let expected = run(&model, &mut untouched, &[9], Wanted::Last);
+        for cache in caches.iter_mut().enumerate().filter(|(i, _)| *i != full).map(|(_, cache)| cache) {
+            assert_eq!(run(&model, cache, &[9], Wanted::Last), expected);
+        }
+    }
+}
+
 #[test]
 fn a_reused_workspace_leaves_nothing_behind() {
     let model = model();

@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use headwise_core::{Error, Result, recycle};
+use headwise_kernels::CacheLines;
 use headwise_kernels::attend::{Job, Query, attend_batch};
 use headwise_kernels::matmul::{Product, dequantize_row, linear, linear_all};
+use rayon::prelude::*;
 
-use super::span::{Logits, Span, Workspace, at_least};
+use super::span::{Logits, Span, Team, Workspace};
 use crate::config::Config;
 use crate::elementwise::{add, for_each_row, rms_norm, rms_norm_heads, swiglu};
 use crate::rope::Rope;
@@ -31,12 +33,25 @@ impl Decoder {
         cancel: Option<&AtomicBool>,
     ) -> Result<Logits<'w>> {
         self.check(spans)?;
-        space.first.clear();
-        space.first.extend(spans.iter().map(|span| span.cache.next_position()));
-        consecutive(&mut space.rows, spans.iter().map(|span| span.tokens.len()));
         consecutive(&mut space.wanted, spans.iter().map(|span| span.logits.rows(span.tokens.len())));
-        if let Err(error) = self.run(spans, space, cancel) {
-            spans.iter_mut().zip(&space.first).for_each(|(span, &position)| span.cache.truncate(position));
+        let size = team_size(spans, rayon::current_num_threads());
+        let count = spans.len().div_ceil(size);
+        if space.teams.len() < count {
+            space.teams.resize_with(count, Team::default);
+        }
+        let work = |(spans, team): (&mut [Span<'_>], &mut Team)| team.outcome = self.run(spans, team, cancel);
+        if count > 1 {
+            spans.par_chunks_mut(size).zip(&mut space.teams).for_each(work);
+        } else {
+            spans.chunks_mut(size).zip(&mut space.teams).for_each(work);
+        }
+        let outcome = space.teams[..count].iter_mut().try_for_each(|team| std::mem::replace(&mut team.outcome, Ok(())));
+        if let Err(error) = outcome
+            .and_then(|()| self.logits(&space.teams[..count], total(&space.wanted), &mut space.y, &mut space.logits))
+        {
+            for (spans, team) in spans.chunks_mut(size).zip(&space.teams) {
+                spans.iter_mut().zip(&team.first).for_each(|(span, &position)| span.cache.truncate(position));
+            }
             return Err(error);
         }
         let vocab = self.config.vocab;
@@ -70,7 +85,12 @@ impl Decoder {
         Ok(())
     }
 
-    fn run(&self, spans: &mut [Span<'_>], space: &mut Workspace, cancel: Option<&AtomicBool>) -> Result<()> {
+    /// Takes some spans through all layers.
+    fn run(&self, spans: &mut [Span<'_>], space: &mut Team, cancel: Option<&AtomicBool>) -> Result<()> {
+        space.first.clear();
+        space.first.extend(spans.iter().map(|span| span.cache.next_position()));
+        consecutive(&mut space.rows, spans.iter().map(|span| span.tokens.len()));
+        consecutive(&mut space.wanted, spans.iter().map(|span| span.logits.rows(span.tokens.len())));
         self.embed(spans, space)?;
         self.angles(space);
         let m = total(&space.rows);
@@ -88,20 +108,20 @@ impl Decoder {
             self.attention(index, layer, spans, last, space)?;
             self.feed_forward(layer, if last { total(&space.wanted) } else { m }, space)?;
         }
-        self.logits(space)
+        Ok(())
     }
 
-    fn embed(&self, spans: &[Span<'_>], space: &mut Workspace) -> Result<()> {
+    fn embed(&self, spans: &[Span<'_>], space: &mut Team) -> Result<()> {
         let hidden = self.config.hidden;
         let table = self.weights.embedding.matrix()?;
-        let x = at_least(&mut space.x, total(&space.rows) * hidden);
+        let x = space.x.at_least(total(&space.rows) * hidden);
         for (row, &token) in x.chunks_exact_mut(hidden).zip(spans.iter().flat_map(|span| span.tokens)) {
             dequantize_row(table, token as usize, row)?;
         }
         Ok(())
     }
 
-    fn angles(&self, space: &mut Workspace) {
+    fn angles(&self, space: &mut Team) {
         space.cos.clear();
         space.sin.clear();
         for (&first, rows) in space.first.iter().zip(&space.rows) {
@@ -113,13 +133,13 @@ impl Decoder {
     }
 
     /// Residual stream → rotated queries and keys, values.
-    fn project(&self, layer: &Layer, m: usize, space: &mut Workspace) -> Result<()> {
+    fn project(&self, layer: &Layer, m: usize, space: &mut Team) -> Result<()> {
         let Config { hidden, heads, kv_heads, head_dim, norm_eps, .. } = self.config;
-        let y = at_least(&mut space.y, m * hidden);
+        let y = space.y.at_least(m * hidden);
         rms_norm(y, &space.x[..m * hidden], &layer.attention_norm, norm_eps);
-        let q = at_least(&mut space.q, m * heads * head_dim);
-        let k = at_least(&mut space.k, m * kv_heads * head_dim);
-        let v = at_least(&mut space.v, m * kv_heads * head_dim);
+        let q = space.q.at_least(m * heads * head_dim);
+        let k = space.k.at_least(m * kv_heads * head_dim);
+        let v = space.v.at_least(m * kv_heads * head_dim);
         linear_all(y, &mut [product(&layer.q, q)?, product(&layer.k, k)?, product(&layer.v, v)?])?;
 
         let (q_norm, k_norm) = layer.qk_norm.as_ref().map(|(q, k)| (&q[..], &k[..])).unzip();
@@ -137,7 +157,7 @@ impl Decoder {
     }
 
     /// Keys and values go into the caches; taps see the queries.
-    fn store(&self, index: usize, spans: &mut [Span<'_>], space: &Workspace) -> Result<()> {
+    fn store(&self, index: usize, spans: &mut [Span<'_>], space: &Team) -> Result<()> {
         let Config { heads, kv_heads, head_dim, .. } = self.config;
         for ((span, &first_position), rows) in spans.iter_mut().zip(&space.first).zip(&space.rows) {
             let slots = scaled(rows, kv_heads * head_dim);
@@ -149,7 +169,7 @@ impl Decoder {
     }
 
     /// Moves the wanted rows of every span, its last ones, together in the residual stream.
-    fn keep_last(&self, space: &mut Workspace) {
+    fn keep_last(&self, space: &mut Team) {
         let width = self.config.hidden;
         for (from, to) in space.rows.iter().zip(&space.wanted) {
             space.x.copy_within(scaled(&last_rows(from, to), width), to.start * width);
@@ -163,7 +183,7 @@ impl Decoder {
         layer: &Layer,
         spans: &mut [Span<'_>],
         wanted: bool,
-        space: &mut Workspace,
+        space: &mut Team,
     ) -> Result<()> {
         let Config { hidden, heads, kv_heads, head_dim, .. } = self.config;
         let width = heads * head_dim;
@@ -182,7 +202,7 @@ impl Decoder {
             if sums.is_some() && of.len() > rows.len() { of.len() } else { 0 }
         };
         let spare: usize = sums.iter().zip(&space.rows).zip(rows).map(|((s, of), rows)| more(s, of, rows)).sum();
-        let (out, mut spare) = at_least(&mut space.attention, (m + spare) * width).split_at_mut(m * width);
+        let (out, mut spare) = space.attention.at_least((m + spare) * width).split_at_mut(m * width);
         let mut jobs = recycle(std::mem::take(&mut space.jobs));
         let mut rest = &mut *out;
         for (((heads, sums), of), rows) in views.chunks_exact(kv_heads).zip(&mut sums).zip(&space.rows).zip(rows) {
@@ -211,20 +231,20 @@ impl Decoder {
         space.sums = recycle(sums);
         space.heads = recycle(views);
         attended?;
-        let y = at_least(&mut space.y, m * hidden);
+        let y = space.y.at_least(m * hidden);
         linear_all(out, &mut [product(&layer.o, y)?])?;
         add(&mut space.x[..m * hidden], y);
         Ok(())
     }
 
     /// `x += W_down · (silu(W_gate · norm(x)) * W_up · norm(x))`.
-    fn feed_forward(&self, layer: &Layer, m: usize, space: &mut Workspace) -> Result<()> {
+    fn feed_forward(&self, layer: &Layer, m: usize, space: &mut Team) -> Result<()> {
         let Config { hidden, intermediate, norm_eps, .. } = self.config;
         let x = &mut space.x[..m * hidden];
-        let y = at_least(&mut space.y, m * hidden);
+        let y = space.y.at_least(m * hidden);
         rms_norm(y, x, &layer.mlp_norm, norm_eps);
-        let gate = at_least(&mut space.gate, m * intermediate);
-        let up = at_least(&mut space.up, m * intermediate);
+        let gate = space.gate.at_least(m * intermediate);
+        let up = space.up.at_least(m * intermediate);
         linear_all(y, &mut [product(&layer.gate, gate)?, product(&layer.up, up)?])?;
         swiglu(gate, up, intermediate);
         linear_all(gate, &mut [product(&layer.down, y)?])?;
@@ -232,12 +252,18 @@ impl Decoder {
         Ok(())
     }
 
-    fn logits(&self, space: &mut Workspace) -> Result<()> {
+    /// The logits of the `m` rows that want some, for all teams at once.
+    fn logits(&self, teams: &[Team], m: usize, y: &mut CacheLines, logits: &mut CacheLines) -> Result<()> {
         let Config { hidden, vocab, norm_eps, .. } = self.config;
-        let m = total(&space.wanted);
-        let y = at_least(&mut space.y, m * hidden);
-        rms_norm(y, &space.x[..m * hidden], &self.weights.norm, norm_eps);
-        let logits = at_least(&mut space.logits, m * vocab);
+        let y = y.at_least(m * hidden);
+        let mut rest = &mut *y;
+        for team in teams {
+            let x = &team.x[..total(&team.wanted) * hidden];
+            let (y, after) = rest.split_at_mut(x.len());
+            rest = after;
+            rms_norm(y, x, &self.weights.norm, norm_eps);
+        }
+        let logits = logits.at_least(m * vocab);
         linear(logits, y, self.weights.head.matrix()?, None)?;
         // Without an early exit the compiler looks at many at once.
         if logits.iter().fold(true, |finite, logit| finite & logit.is_finite()) {
@@ -250,6 +276,18 @@ impl Decoder {
 
 fn product<'a>(linear: &'a Linear, out: &'a mut [f32]) -> Result<Product<'a>> {
     Ok(Product { out, w: linear.weight.matrix()?, bias: linear.bias.as_deref() })
+}
+
+/// Spans of a team.
+///
+/// Many sessions that decode one token each go through the layers in as many teams as there are threads: a thread then waits for nobody,
+/// and while one multiplies, which leaves memory idle, another may attend, which does not. Each team reads all weights, at some
+/// 50 GB/s divided by its sessions (a core multiplies 80 G weights of 5 bits a second); with as many sessions as asked here that is 25 GB/s at
+/// most for all threads together.
+fn team_size(spans: &[Span<'_>], threads: usize) -> usize {
+    let decoding = spans.iter().all(|span| span.tokens.len() == 1);
+    let teams = if decoding && spans.len() >= 2 * threads * threads { threads } else { 1 };
+    spans.len().div_ceil(teams).max(1)
 }
 
 /// Row ranges of these lengths, one after another.

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use headwise_cache::{BlockHandle, KvCache};
-use headwise_kernels::HeadView;
+use headwise_core::Result;
 use headwise_kernels::attend::Job;
+use headwise_kernels::{CacheLines, HeadView};
 
 use crate::tap::LayerTap;
 
@@ -48,32 +49,68 @@ pub struct Span<'a> {
 /// Grows to the largest pass that it has seen.
 #[derive(Default)]
 pub struct Workspace {
-    /// Residual stream `[rows][hidden]`.
-    pub(crate) x: Vec<f32>,
-    /// Normed input of a product, then the output of the next one `[rows][hidden]`.
-    pub(crate) y: Vec<f32>,
-    pub(crate) q: Vec<f32>,
-    pub(crate) k: Vec<f32>,
-    pub(crate) v: Vec<f32>,
-    pub(crate) attention: Vec<f32>,
-    pub(crate) gate: Vec<f32>,
-    pub(crate) up: Vec<f32>,
-    /// `[rows][head_dim / 2]`.
-    pub(crate) cos: Vec<f32>,
-    pub(crate) sin: Vec<f32>,
+    /// One for each team of spans that goes through the layers by itself.
+    pub(crate) teams: Vec<Team>,
+    /// Normed residual stream that the logits are made of `[wanted rows][hidden]`.
+    pub(crate) y: CacheLines,
     /// `[wanted rows][vocabulary]`
-    pub(crate) logits: Vec<f32>,
-    /// Position of each span's first token.
-    pub(crate) first: Vec<u32>,
-    /// Rows of each span.
-    pub(crate) rows: Vec<Range<usize>>,
+    pub(crate) logits: CacheLines,
     /// Rows of each span that serve logits.
     pub(crate) wanted: Vec<Range<usize>>,
+}
+
+/// What some spans work with on their way through the layers.
+pub(crate) struct Team {
+    /// Residual stream `[rows][hidden]`.
+    pub x: CacheLines,
+    /// Normed input of a product, then the output of the next one `[rows][hidden]`.
+    pub y: CacheLines,
+    pub q: CacheLines,
+    pub k: CacheLines,
+    pub v: CacheLines,
+    pub attention: CacheLines,
+    pub gate: CacheLines,
+    pub up: CacheLines,
+    /// `[rows][head_dim / 2]`.
+    pub cos: Vec<f32>,
+    pub sin: Vec<f32>,
+    /// Position of each span's first token.
+    pub first: Vec<u32>,
+    /// Rows of each span.
+    pub rows: Vec<Range<usize>>,
+    /// Rows of each span that serve logits.
+    pub wanted: Vec<Range<usize>>,
     /// The heads of a layer, of all spans. Empty between layers, as are the next two.
-    pub(crate) heads: Vec<HeadView<'static, BlockHandle>>,
+    pub heads: Vec<HeadView<'static, BlockHandle>>,
     /// Where each span's tap wants the attention of the slots.
-    pub(crate) sums: Vec<Option<&'static mut [f32]>>,
-    pub(crate) jobs: Vec<Job<'static, BlockHandle>>,
+    pub sums: Vec<Option<&'static mut [f32]>>,
+    pub jobs: Vec<Job<'static, BlockHandle>>,
+    /// How the pass went.
+    pub outcome: Result<()>,
+}
+
+impl Default for Team {
+    fn default() -> Self {
+        Self {
+            x: CacheLines::new(),
+            y: CacheLines::new(),
+            q: CacheLines::new(),
+            k: CacheLines::new(),
+            v: CacheLines::new(),
+            attention: CacheLines::new(),
+            gate: CacheLines::new(),
+            up: CacheLines::new(),
+            cos: Vec::new(),
+            sin: Vec::new(),
+            first: Vec::new(),
+            rows: Vec::new(),
+            wanted: Vec::new(),
+            heads: Vec::new(),
+            sums: Vec::new(),
+            jobs: Vec::new(),
+            outcome: Ok(()),
+        }
+    }
 }
 
 /// The logits of a pass, borrowed from its [`Workspace`].
@@ -90,12 +127,4 @@ impl<'a> Logits<'a> {
         let Range { start, end } = self.rows[index];
         &self.data[start * self.vocab..end * self.vocab]
     }
-}
-
-/// The first `len` numbers of a buffer that grows when it must.
-pub(crate) fn at_least(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    &mut buffer[..len]
 }
