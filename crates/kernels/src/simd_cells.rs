@@ -20,7 +20,7 @@ pub(crate) const CELL: usize = QUERIES * QUAD;
 pub(crate) const STREAMS: usize = QUAD;
 
 /// What will be read next. For each quad that is read, a row of each stream is asked for.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Ahead<'a> {
     pub streams: [&'a [u8]; STREAMS],
     pub at: usize,

@@ -50,7 +50,8 @@ pub trait Vector: Copy {
     /// The sums over the lanes of four vectors.
     fn sum4(vectors: [Self; 4]) -> [f32; 4];
 
-    /// Writes the sums over the lanes of up to four quads of vectors, with the bits of [`Vector::sum4`]: `out[4 q + s]` of `quads[q][s]`. What it writes beyond them (to the
+    /// Writes the sums over the lanes of up to four quads of vectors, with the bits of [`Vector::sum4`]: `out[4 q + s]` of `quads[q][s]`.
+    /// What it writes beyond them (to the
     /// end of its last vector) is arbitrary; `out` has room for that.
     #[inline(always)]
     fn sum_quads<const Q: usize>(quads: [[Self; 4]; Q], out: &mut [f32]) {

@@ -38,8 +38,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Runs one batch: the next tokens of any number of sequences. Every weight is read once for all of them; where many decode a token
-    /// each (two for every pair of threads), once for each thread.
+    /// Runs one batch: the next tokens of any number of sequences. Every weight is read once for all of them; where at least
+    /// 2 · threads² decode a token each, those of the layers once for each thread.
     ///
     /// A span's numbers do not depend on the other spans. `cancel` is looked at before every layer. Allocates nothing once the
     /// workspace has grown, but for what the caches grow by.

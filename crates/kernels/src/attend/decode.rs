@@ -12,8 +12,8 @@ use crate::simd_vector::{Vector, VectorOf};
 use crate::{Block, HeadView, dispatch};
 use std::ops::Range;
 
-/// Bytes of one step of the online softmax, to be rounded to whole blocks: enough slots to hide its latency, and few enough bytes for a tile and
-/// the next to lie in the first-level cache.
+/// Bytes of one step of the online softmax, to be rounded to whole blocks: enough slots to hide its latency, and few enough bytes for
+/// it and the next ones to lie in caches nearby.
 const TILE_BYTES: usize = 16 * 1024;
 
 /// Tiles between the one that is asked for and the one that is read. Of an EPYC's bandwidth two threads read, with 1, 2 and 3 tiles, 86%, 88% and
@@ -26,7 +26,7 @@ pub(super) struct Part<'a, B> {
     pub head: usize,
     /// Of its blocks.
     pub blocks: Range<usize>,
-    /// What will be read after all blocks of the head.
+    /// What the next task reads.
     pub then: &'a [B],
 }
 
@@ -95,7 +95,7 @@ fn part<V: Vector, F: Format, B: Block>(
         }
     }
     for start in blocks.clone().step_by(tile_blocks) {
-        let tile = Tile { view, head, then, blocks: start..(start + tile_blocks).min(blocks.end) };
+        let tile = Tile { view, head, end: blocks.end, then, blocks: start..(start + tile_blocks).min(blocks.end) };
         for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
             let queries = c * QUERIES..count.min((c + 1) * QUERIES);
             let chunk = Chunk::split(data, q_stride, tile_cells);
@@ -130,7 +130,9 @@ struct Tile<'a, B> {
     view: HeadView<'a, B>,
     head: usize,
     blocks: Range<usize>,
-    /// What will be read after the head.
+    /// Where the part's blocks end.
+    end: usize,
+    /// What the next task reads.
     then: &'a [B],
 }
 
@@ -161,17 +163,16 @@ impl<'a, B: Block> Tile<'a, B> {
         factors
     }
 
-    /// What to ask for while this tile is read: a later one, all of it at once. It may be of the next part or head, for the same thread is
-    /// likely to read it. Not inlined: the loops beside it come out slower.
+    /// What to ask for while this tile is read: a later one, its first two blocks at once. It may be of the next task, for the same thread is
+    /// likely to run it. Not inlined: the loops beside it come out slower.
     #[inline(never)]
     fn ahead(&self) -> Ahead<'a> {
         let next = self.blocks.start + AHEAD * self.blocks.len();
-        let count = self.view.block_count();
         let block = |index: usize| {
-            let block = if index < count {
+            let block = if index < self.end {
                 &self.view.blocks[index..]
             } else {
-                self.then.get(index - count..).unwrap_or_default()
+                self.then.get(index - self.end..).unwrap_or_default()
             };
             block
                 .first()

@@ -4,8 +4,8 @@ use crate::format::Format;
 use crate::simd_cells::{Ahead, CELL, QUAD, STREAMS};
 use crate::simd_vector::Vector;
 
-/// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds the weights, `cells_per_block` cells
-/// for each block; `factors` is a cell.
+/// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds
+/// the weights, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]> + Clone, const Q: usize>(
@@ -73,7 +73,7 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
             sums[i][c] = V::load(&out[i * stride + start + c * V::LANES..]).mul(V::splat(factors[i * QUAD]));
         }
     }
-    let mut ahead = Ahead { streams: ahead.streams, at: ahead.at };
+    let mut ahead = *ahead;
     for (block, rows) in values.enumerate() {
         let cells = &cells[block * cells_per_block * CELL..];
         let slots = rows.len() / row_bytes;

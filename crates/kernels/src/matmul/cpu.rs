@@ -39,7 +39,7 @@ const LINE: usize = 64;
 const TILE_ROWS: usize = 32;
 
 thread_local! {
-    /// A tile of widened weights, `[tile rows][span]`, from the first cache line on.
+    /// A tile of widened weights, `[tile rows][span]`.
     static TILE: RefCell<CacheLines> = const { RefCell::new(CacheLines::new()) };
     /// Rows of `x`, padded and on cache lines. More than one where a thread that waits for others was handed another product.
     static PADDED: RefCell<Vec<CacheLines>> = const { RefCell::new(Vec::new()) };

@@ -2,7 +2,7 @@
 //!
 //! Layouts after ggml's `ggml-common.h` (<https://github.com/ggml-org/ggml>). Each body is one `#[inline(always)]` function, written
 //! once over [`Quants`] and compiled for every instruction set of [`dispatch!`](crate::dispatch). The arithmetic (one multiply,
-//! then one add, each rounded) is that of ggml, so the values are the same to the bit everywhere.
+//! then one add, each rounded, or both at once where the product is exact) is that of ggml, so the values are the same to the bit everywhere.
 
 use super::simd_quants::{Affine, Quants};
 

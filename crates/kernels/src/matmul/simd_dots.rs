@@ -105,6 +105,9 @@ fn widened_ahead<F: Format, V: Quants, const M: usize, const N: usize>(
     blocks: Range<usize>,
     x: [&[f32]; M],
 ) -> [[V; N]; M] {
+    let cols = x[0].len();
+    assert!(blocks.len() * F::BLOCK <= cols && x.iter().all(|x| x.len() == cols));
+    assert!(rows.iter().all(|row| row.len() >= blocks.end * F::BYTES));
     let mut sums = [[V::splat(0.0); N]; M];
     let mut weights = [[V::splat(0.0); N]; 2];
     let mut unpacked = [F::Unpacked::default(); N];
@@ -114,7 +117,7 @@ fn widened_ahead<F: Format, V: Quants, const M: usize, const N: usize>(
         ($group:expr, $half:expr) => {
             let column = $group * F::GROUP + $half * V::LANES;
             for m in 0..M {
-                // SAFETY: below the length of every row of x, which is a whole number of blocks.
+                // SAFETY: all groups of `blocks` lie within the columns that every row of x was checked to have.
                 let x = V::load(unsafe { x[m].get_unchecked(column..column + V::LANES) });
                 for n in 0..N {
                     sums[m][n] = weights[$half][n].mul_add(x, sums[m][n]);
@@ -159,14 +162,14 @@ fn add_group<F: Format, V: Quants>(block: &[u8], unpacked: &F::Unpacked, group: 
     sum
 }
 
-/// The sums over the lanes of `M × N` vectors, 4, 8, 16 or 24.
+/// The sums over the lanes of `M × N` vectors, 4, 8 or 16.
 #[inline(always)]
 pub(super) fn sum_lanes<V: Vector, const M: usize, const N: usize>(sums: &[[V; N]; M]) -> [[f32; N]; M] {
     let (quads, rest) = sums.as_flattened().as_chunks::<4>();
-    assert!(rest.is_empty() && quads.len() <= 6);
+    assert!(rest.is_empty() && quads.len() <= 4);
     let (sixteens, rest) = quads.as_chunks::<4>();
     let (eights, fours) = rest.as_chunks::<2>();
-    let mut numbers = [0.0; 32];
+    let mut numbers = [0.0; 32]; // room for what is written beyond
     let mut at = 0;
     for sixteen in sixteens {
         V::sum_quads(*sixteen, &mut numbers[at..]);

@@ -39,16 +39,17 @@ impl Decoder {
         if space.teams.len() < count {
             space.teams.resize_with(count, Team::default);
         }
-        let work = |(spans, team): (&mut [Span<'_>], &mut Team)| team.outcome = self.run(spans, team, cancel);
+        let work = |(spans, team): (&mut [Span<'_>], &mut Team)| team.error = self.run(spans, team, cancel).err();
         if count > 1 {
             spans.par_chunks_mut(size).zip(&mut space.teams).for_each(work);
         } else {
             spans.chunks_mut(size).zip(&mut space.teams).for_each(work);
         }
-        let outcome = space.teams[..count].iter_mut().try_for_each(|team| std::mem::replace(&mut team.outcome, Ok(())));
-        if let Err(error) = outcome
-            .and_then(|()| self.logits(&space.teams[..count], total(&space.wanted), &mut space.y, &mut space.logits))
-        {
+        let error = space.teams[..count].iter_mut().find_map(|team| team.error.take());
+        let outcome = error
+            .map_or(Ok(()), Err)
+            .and_then(|()| self.logits(&space.teams[..count], total(&space.wanted), &mut space.y, &mut space.logits));
+        if let Err(error) = outcome {
             for (spans, team) in spans.chunks_mut(size).zip(&space.teams) {
                 spans.iter_mut().zip(&team.first).for_each(|(span, &position)| span.cache.truncate(position));
             }
@@ -280,7 +281,7 @@ fn product<'a>(linear: &'a Linear, out: &'a mut [f32]) -> Result<Product<'a>> {
 
 /// Spans of a team.
 ///
-/// Many sessions that decode one token each go through the layers in as many teams as there are threads: a thread then waits for nobody,
+/// Many sessions that decode one token each go through the layers in as many teams as there are threads: a thread then waits for others only at the end,
 /// and while one multiplies, which leaves memory idle, another may attend, which does not. Each team reads all weights, at some
 /// 50 GB/s divided by its sessions (a core multiplies 80 G weights of 5 bits a second); with as many sessions as asked here that is 25 GB/s at
 /// most for all threads together.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use headwise_cache::{BlockHandle, KvCache};
-use headwise_core::Result;
+use headwise_core::Error;
 use headwise_kernels::attend::Job;
 use headwise_kernels::{CacheLines, HeadView};
 
@@ -60,6 +60,7 @@ pub struct Workspace {
 }
 
 /// What some spans work with on their way through the layers.
+#[derive(Default)]
 pub(crate) struct Team {
     /// Residual stream `[rows][hidden]`.
     pub x: CacheLines,
@@ -85,32 +86,8 @@ pub(crate) struct Team {
     /// Where each span's tap wants the attention of the slots.
     pub sums: Vec<Option<&'static mut [f32]>>,
     pub jobs: Vec<Job<'static, BlockHandle>>,
-    /// How the pass went.
-    pub outcome: Result<()>,
-}
-
-impl Default for Team {
-    fn default() -> Self {
-        Self {
-            x: CacheLines::new(),
-            y: CacheLines::new(),
-            q: CacheLines::new(),
-            k: CacheLines::new(),
-            v: CacheLines::new(),
-            attention: CacheLines::new(),
-            gate: CacheLines::new(),
-            up: CacheLines::new(),
-            cos: Vec::new(),
-            sin: Vec::new(),
-            first: Vec::new(),
-            rows: Vec::new(),
-            wanted: Vec::new(),
-            heads: Vec::new(),
-            sums: Vec::new(),
-            jobs: Vec::new(),
-            outcome: Ok(()),
-        }
-    }
+    /// What went wrong in the pass.
+    pub error: Option<Error>,
 }
 
 /// The logits of a pass, borrowed from its [`Workspace`].
