@@ -1,6 +1,6 @@
 //! The engine thread: takes commands, runs steps, keeps every session going.
 //!
-//! A step is one decode pass over all generating sessions (the weights are read once for all of them, or once for each thread: see `Model::forward`) and then at most one
+//! A step is one decode pass over all generating sessions (who reads the weights how often: `Model::forward`) and then at most one
 //! prompt chunk of one session, the sessions with a prompt taking turns.
 
 use std::collections::{BTreeMap, HashSet};
