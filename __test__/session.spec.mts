@@ -379,3 +379,32 @@ test('a full KV pool refuses one session and leaves the others', async (t) => {
   await first.compress(policy.streamingLLM({ budget: { keep: 0.2 } }))
   t.is((await second.prefill(tokens(200))).tokens, 200)
 })
+
+test('what a policy needs is gathered for forks that were told of it, and missed by others', async (t) => {
+  const h2o = policy.h2o({ budget: { keep: 0.2 } })
+  await using own = await model.createSession({ policy: h2o })
+  await using told = await model.createSession({ observeFor: [policy.knorm({ budget: { keep: 0.5 } }), h2o] })
+  await using untold = await model.createSession()
+  for (const session of [own, told, untold]) await session.prefill(tokens(200), { compress: false })
+  await using fork = await told.fork()
+  await own.compress()
+  await fork.compress(h2o)
+  const [expected, kept] = [await own.inspect(), await fork.inspect()]
+  t.deepEqual(kept.head(2, 1), expected.head(2, 1))
+  await fails(t, 'ObservationMissing', () => untold.compress(h2o))
+  await fails(t, 'InvalidPolicy', () => model.createSession({ observeFor: [{ kind: 'nope' } as never] }))
+})
+
+test('random keeps what its seed says, in every head something else', async (t) => {
+  const kept = async (seed: number) => {
+    await using session = await model.createSession({ policy: policy.random({ seed, budget: { keep: 0.25 } }) })
+    await session.prefill(tokens(200))
+    const positions = await session.inspect()
+    return [0, 1].map((head) => [...positions.head(1, head)])
+  }
+  const [first, again, other] = [await kept(1), await kept(1), await kept(2)]
+  t.deepEqual(first, again)
+  t.is(first[0]?.length, 50)
+  t.notDeepEqual(first, other)
+  t.notDeepEqual(first[0], first[1])
+})

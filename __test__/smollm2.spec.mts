@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'ava'
 import { type Model, policy } from '../ts/index.js'
@@ -66,4 +67,37 @@ test.serial('the event loop keeps its rhythm while a prompt is read', async (t) 
   await session.prefill(DOCUMENT.repeat(2))
   clearInterval(timer)
   t.true(longest < 50, `longest gap between ticks of a 5 ms timer: ${longest.toFixed(1)} ms`)
+})
+
+test('the likelihood of a text is that of the token which a generation would draw, whole or in parts', async (t) => {
+  await using session = await model.createSession()
+  await session.prefill('The capital of France is')
+  await using twin = await session.fork()
+  await using other = await session.fork()
+  await using fresh = await model.createSession()
+  const text = ' Paris, and the capital of Italy is Rome. '.repeat(12)
+  const { tokens, logProbs, seen } = await session.logLikelihood(text)
+  t.deepEqual(tokens, [...model.tokenize(text)])
+  t.is(seen, (await session.stats()).seen)
+  // Greedy: nothing is more likely than " Paris", so its logarithm is above that of an even chance among two.
+  t.true((logProbs[0] as number) > Math.log(0.5), String(logProbs[0]))
+  t.true(logProbs.every((value) => value !== null && value <= 0))
+  // A chunk of 64 tokens and one of its own length give the same numbers, so parts are as good as the whole.
+  const cut = 64
+  const first = await twin.logLikelihood(tokens.slice(0, cut))
+  const second = await twin.logLikelihood(tokens.slice(cut))
+  t.deepEqual([...first.logProbs, ...second.logProbs], logProbs)
+  // The session goes on as after a prefill.
+  await other.prefill(text)
+  t.is(await session.complete({ maxTokens: 8 }), await other.complete({ maxTokens: 8 }))
+  t.is((await fresh.logLikelihood('Once upon')).logProbs[0], null)
+})
+
+test('the likelihood of a text is that of a float32 reference', async (t) => {
+  const oracle = JSON.parse(readFileSync('crates/testkit/oracles/smollm2-nll.json', 'utf8'))
+  await using session = await model.createSession()
+  const [first, ...rest] = (await session.logLikelihood(oracle.tokens)).logProbs
+  t.is(first, null)
+  const loss = -rest.reduce<number>((sum, value) => sum + (value as number), 0) / rest.length
+  t.true(Math.abs(loss - oracle.mean_nll) < 0.002, `${loss}, reference ${oracle.mean_nll}`)
 })

@@ -2,7 +2,9 @@ import { aborted, fromNative } from './errors.js'
 import type {
   CompressReport,
   GenerateOptions as EngineGenerateOptions,
+  LikelihoodOptions as EngineLikelihoodOptions,
   PrefillOptions as EnginePrefillOptions,
+  LikelihoodReport,
   PrefillReport,
   SessionStats,
   Step,
@@ -21,6 +23,12 @@ import {
 /** Options of {@link Session.prefill}. */
 export interface PrefillOptions extends EnginePrefillOptions {
   /** Aborts the prefill; the session is then as it was before the call. */
+  signal?: AbortSignal | undefined
+}
+
+/** Options of {@link Session.logLikelihood}. */
+export interface LikelihoodOptions extends EngineLikelihoodOptions {
+  /** Aborts the call; the session is then as it was before. */
   signal?: AbortSignal | undefined
 }
 
@@ -86,6 +94,17 @@ export class Session implements AsyncDisposable {
     const { signal, ...rest } = options
     return cancellable(signal, async (cancel) =>
       JSON.parse(await this.#native.prefill(toNative(input), JSON.stringify(rest), cancel)),
+    )
+  }
+
+  /**
+   * Reads text as a prefill does, without compressing, and says how likely each of its tokens was behind all that came before. The loss of a
+   * text behind a compressed cache is minus the mean of these logarithms.
+   */
+  async logLikelihood(input: Input, options: LikelihoodOptions = {}): Promise<LikelihoodReport> {
+    const { signal, ...rest } = options
+    return cancellable(signal, async (cancel) =>
+      JSON.parse(await this.#native.logLikelihood(toNative(input), JSON.stringify(rest), cancel)),
     )
   }
 

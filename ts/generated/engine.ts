@@ -80,6 +80,36 @@ ignoreEos?: boolean | undefined,
 parseSpecial?: boolean | undefined, };
 
 /**
+ * How `logLikelihood` reads its text.
+ */
+export type LikelihoodOptions = { 
+/**
+ * Read special tokens (`<|im_start|>` …) as such. Default false: they are plain text.
+ */
+parseSpecial?: boolean | undefined, };
+
+/**
+ * How likely a text was.
+ */
+export type LikelihoodReport = { 
+/**
+ * The tokens of the text, behind the BOS token where the model wants one and the session was empty.
+ */
+tokens: Array<number>, 
+/**
+ * Natural logarithm of the probability of each, given all tokens before it; null for the first token of an empty session.
+ */
+logProbs: Array<number | null>, 
+/**
+ * Tokens that the session has seen in all: the position of the next one.
+ */
+seen: number, 
+/**
+ * Milliseconds in the model, without waiting for other sessions.
+ */
+ms: number, };
+
+/**
  * Bytes of a session's cache.
  */
 export type Memory = { 
@@ -228,7 +258,12 @@ policy?: PolicySpec | undefined,
  * How many of the last queries each layer remembers, so that a later `compress` can use a policy with an observation
  * window of up to this many tokens. The session's own policy raises it to what it needs. Default 64.
  */
-observe?: number | undefined, };
+observe?: number | undefined, 
+/**
+ * Policies that a later `compress`, of this session or of a fork, will be asked for: what they need is gathered from the start. Only for
+ * those that need more than the last queries (sums of all attention, which cannot be had later). Default: none.
+ */
+observeFor?: Array<PolicySpec> | undefined, };
 
 /**
  * A session in figures.

@@ -16,6 +16,7 @@ export const presets = {
   observedAttention: {"kind":"observedAttention","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   h2o: {"kind":"h2o","window":32,"group":"mean","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   recency: {"kind":"recency","window":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
+  random: {"kind":"random","seed":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   adaPyramidKV: {"kind":"adaKV","base":{"kind":"pyramidKV","beta":20,"window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   adaSnapKV: {"kind":"adaKV","base":{"kind":"snapKV","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   adaKnorm: {"kind":"adaKV","base":{"kind":"knorm","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
@@ -23,6 +24,7 @@ export const presets = {
   adaTova: {"kind":"adaKV","base":{"kind":"tova","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   adaObservedAttention: {"kind":"adaKV","base":{"kind":"observedAttention","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   adaH2o: {"kind":"adaKV","base":{"kind":"h2o","window":32,"group":"mean","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
+  adaRandom: {"kind":"adaKV","base":{"kind":"random","seed":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
 } as const satisfies Record<string, PolicySpec>
 
 /** A name in {@link presets}. */

@@ -1,11 +1,11 @@
 //! What handles ask of the engine thread.
 
 use headwise_core::Result;
-use headwise_policy::Policy;
+use headwise_policy::{Needs, Policy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::options::GenerateOptions;
-use crate::report::{CompressReport, KeptPositions, PrefillReport, SessionStats, Step};
+use crate::report::{CompressReport, KeptPositions, LikelihoodReport, PrefillReport, SessionStats, Step};
 use crate::session::CancelToken;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
@@ -20,7 +20,7 @@ pub(crate) struct Prompt {
 pub(crate) enum Command {
     Create {
         policy: Policy,
-        observe: usize,
+        needs: Needs,
         reply: Reply<u64>,
     },
     Prefill {
@@ -29,6 +29,12 @@ pub(crate) enum Command {
         compress: Option<bool>,
         cancel: CancelToken,
         reply: Reply<PrefillReport>,
+    },
+    LogLikelihood {
+        session: u64,
+        prompt: Prompt,
+        cancel: CancelToken,
+        reply: Reply<LikelihoodReport>,
     },
     Generate {
         session: u64,

@@ -8,12 +8,12 @@ use headwise_cache::{BlockPool, block_layout};
 use headwise_core::{Error, Result};
 use headwise_model::Model;
 use headwise_model::chat_template::Message as ChatMessage;
-use headwise_policy::{Policy, PolicySpec};
+use headwise_policy::{Needs, Policy, PolicySpec};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::command::{Command, GenerateCall, Prompt, Reply};
-use crate::options::{EngineOptions, GenerateOptions, PrefillOptions, SessionOptions};
-use crate::report::{CompressReport, KeptPositions, ModelInfo, PrefillReport, SessionStats, Step};
+use crate::options::{EngineOptions, GenerateOptions, LikelihoodOptions, PrefillOptions, SessionOptions};
+use crate::report::{CompressReport, KeptPositions, LikelihoodReport, ModelInfo, PrefillReport, SessionStats, Step};
 use crate::scheduler::Scheduler;
 use crate::session::CancelToken;
 
@@ -94,8 +94,11 @@ impl Engine {
     pub async fn create_session(&self, options: SessionOptions) -> Result<Session> {
         options.validate()?;
         let policy = options.policy.resolve()?;
-        let observe = options.observe;
-        let id = ask(&self.commands, |reply| Command::Create { policy, observe, reply }).await?;
+        let mut needs = policy.needs().and(Needs { window_queries: options.observe, ..Needs::default() });
+        for later in &options.observe_for {
+            needs = needs.and(later.resolve()?.needs());
+        }
+        let id = ask(&self.commands, |reply| Command::Create { policy, needs, reply }).await?;
         Ok(Session::new(id, Arc::downgrade(&self.model), self.commands.clone()))
     }
 
@@ -165,6 +168,24 @@ impl Session {
             let prompt = tokenize(&model, input, options.parse_special)?;
             let compress = options.compress;
             ask(&commands, |reply| Command::Prefill { session, prompt, compress, cancel, reply }).await
+        }
+    }
+
+    /// Reads text as [`Session::prefill`] does, without compressing, and says how likely each of its tokens was.
+    ///
+    /// The loss of a text behind a compressed cache is minus the mean of these logarithms.
+    pub fn log_likelihood(
+        &self,
+        input: Input,
+        options: LikelihoodOptions,
+        cancel: CancelToken,
+    ) -> impl Future<Output = Result<LikelihoodReport>> + Send + use<> {
+        let claim = self.claim("logLikelihood", &cancel);
+        let (session, model, commands) = (self.id, self.model.clone(), self.commands.clone());
+        async move {
+            let _claim = claim?;
+            let prompt = tokenize(&model, input, options.parse_special)?;
+            ask(&commands, |reply| Command::LogLikelihood { session, prompt, cancel, reply }).await
         }
     }
 

@@ -4,6 +4,7 @@
 mod command;
 mod engine;
 mod export;
+mod likelihood;
 mod observer;
 mod options;
 mod report;
@@ -15,8 +16,10 @@ mod stop;
 pub use engine::{Engine, Input, Session, Steps, Stopper};
 pub use export::generated_files;
 pub use observer::{Observer, QueryWindow, RunningSums};
-pub use options::{EngineOptions, GenerateOptions, PrefillOptions, SamplerOptions, SessionOptions};
-pub use report::{CompressReport, FinishReason, KeptPositions, Memory, ModelInfo, PrefillReport, SessionStats, Step};
+pub use options::{EngineOptions, GenerateOptions, LikelihoodOptions, PrefillOptions, SamplerOptions, SessionOptions};
+pub use report::{
+    CompressReport, FinishReason, KeptPositions, LikelihoodReport, Memory, ModelInfo, PrefillReport, SessionStats, Step,
+};
 pub use sampler::Sampler;
 pub use session::CancelToken;
 pub use stop::{Released, StopMatcher};

@@ -54,6 +54,10 @@ pub struct SessionOptions {
     /// window of up to this many tokens. The session's own policy raises it to what it needs. Default 64.
     #[ts(as = "Option<_>")]
     pub observe: usize,
+    /// Policies that a later `compress`, of this session or of a fork, will be asked for: what they need is gathered from the start. Only for
+    /// those that need more than the last queries (sums of all attention, which cannot be had later). Default: none.
+    #[ts(as = "Option<_>")]
+    pub observe_for: Vec<PolicySpec>,
 }
 
 /// Most queries that a session can be told to remember.
@@ -64,10 +68,15 @@ impl SessionOptions {
     pub fn from_json(json: &str) -> Result<Self> {
         let invalid = |error: serde_json::Error| Error::invalid("options", json, &error.to_string());
         let mut value: serde_json::Value = serde_json::from_str(json).map_err(invalid)?;
-        let policy = value.as_object_mut().and_then(|options| options.remove("policy"));
+        let mut take = |name| value.as_object_mut().and_then(|options| options.remove(name));
+        let (policy, observe_for) = (take("policy"), take("observeFor"));
         let mut options: Self = serde_json::from_value(value).map_err(invalid)?;
         if let Some(policy) = policy {
             options.policy = PolicySpec::from_value(policy)?;
+        }
+        if let Some(policies) = observe_for {
+            let policies: Vec<serde_json::Value> = serde_json::from_value(policies).map_err(invalid)?;
+            options.observe_for = policies.into_iter().map(PolicySpec::from_value).collect::<Result<_>>()?;
         }
         Ok(options)
     }
@@ -82,7 +91,7 @@ impl SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { policy: PolicySpec::Preset(Preset::from(FullPolicy {})), observe: 64 }
+        Self { policy: PolicySpec::Preset(Preset::from(FullPolicy {})), observe: 64, observe_for: Vec::new() }
     }
 }
 
@@ -180,6 +189,16 @@ impl GenerateOptions {
         }
         self.sampler.validate()
     }
+}
+
+/// How `logLikelihood` reads its text.
+#[derive(Debug, Clone, Default, Deserialize, TS)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[ts(optional_fields)]
+pub struct LikelihoodOptions {
+    /// Read special tokens (`<|im_start|>` …) as such. Default false: they are plain text.
+    #[ts(as = "Option<_>")]
+    pub parse_special: bool,
 }
 
 /// What `prefill` is to do with the cache afterwards.

@@ -45,6 +45,20 @@ pub struct PrefillReport {
     pub memory: Memory,
 }
 
+/// How likely a text was.
+#[derive(Debug, Clone, PartialEq, Serialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct LikelihoodReport {
+    /// The tokens of the text, behind the BOS token where the model wants one and the session was empty.
+    pub tokens: Vec<u32>,
+    /// Natural logarithm of the probability of each, given all tokens before it; null for the first token of an empty session.
+    pub log_probs: Vec<Option<f64>>,
+    /// Tokens that the session has seen in all: the position of the next one.
+    pub seen: usize,
+    /// Milliseconds in the model, without waiting for other sessions.
+    pub ms: f64,
+}
+
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, TS)]
 #[serde(rename_all = "camelCase")]

@@ -16,14 +16,18 @@ use headwise_model::{Model, Span, Wanted, Workspace};
 use headwise_policy::{Needs, Policy};
 
 use crate::command::{Command, GenerateCall, Prompt, Reply, answer};
+use crate::likelihood::log_probs;
 use crate::observer::Observer;
-use crate::report::PrefillReport;
+use crate::report::{LikelihoodReport, PrefillReport};
 use crate::sampler::Sampler;
-use crate::session::{Decode, Drawn, Figures, Job, SessionState, Then, milliseconds, remember};
+use crate::session::{Decode, Drawn, Figures, Job, Likelihood, SessionState, Then, milliseconds, remember};
 use crate::stop::StopMatcher;
 
 /// A prompt chunk while other sessions are busy: short, so that their tokens keep coming.
 const BUSY_CHUNK: usize = 128;
+
+/// A chunk of a text whose likelihood is asked for: the logits of all its tokens are held at once.
+const LIKELIHOOD_CHUNK: usize = 64;
 
 /// A prompt's last chunk is never shorter than this (unless the prompt is): attention computes so few rows by another order of
 /// additions, and results must not depend on how a prompt was cut.
@@ -106,7 +110,7 @@ impl Scheduler {
         jobs.filter(|job| !job.is_runnable())
             .filter_map(|job| match &job.then {
                 Then::Decode(decode) => GATHER.checked_sub(decode.sent.elapsed()),
-                Then::Report(_) => None,
+                Then::Report(_) | Then::LogLikelihood(_) => None,
             })
             .max()
     }
@@ -123,14 +127,22 @@ impl Scheduler {
 
     fn serve(&mut self, command: Command) {
         match command {
-            Command::Create { policy, observe, reply } => {
-                let result = guarded(|| self.create(policy, observe));
+            Command::Create { policy, needs, reply } => {
+                let result = guarded(|| self.create(policy, needs));
                 answer(Some(reply), result);
             }
             Command::Prefill { session, prompt, compress, cancel, reply } => match self.prepare(session, prompt, 0) {
                 Ok((state, prompt)) => {
                     let compress = compress.unwrap_or(state.policy.compresses_after_prefill());
                     state.start(prompt, compress, cancel, Then::Report(reply));
+                    self.settle(session);
+                }
+                Err(error) => answer(Some(reply), Err(error)),
+            },
+            Command::LogLikelihood { session, prompt, cancel, reply } => match self.prepare(session, prompt, 0) {
+                Ok((state, prompt)) => {
+                    let likelihood = Likelihood { log_probs: Vec::with_capacity(prompt.len()), reply };
+                    state.start(prompt, false, cancel, Then::LogLikelihood(likelihood));
                     self.settle(session);
                 }
                 Err(error) => answer(Some(reply), Err(error)),
@@ -191,10 +203,9 @@ impl Scheduler {
         }
     }
 
-    fn create(&mut self, policy: Policy, observe: usize) -> Result<u64> {
+    fn create(&mut self, policy: Policy, needs: Needs) -> Result<u64> {
         let shape = self.model.shape();
-        let needs = policy.needs();
-        let observer = Observer::new(shape, Needs { window_queries: observe.max(needs.window_queries), ..needs });
+        let observer = Observer::new(shape, needs);
         let cache = KvCache::new(self.pool.clone(), shape)?;
         let (logits, unfed, vocabulary, job) = (None, None, HashSet::new(), None);
         Ok(self.add(SessionState {
@@ -342,9 +353,15 @@ impl Scheduler {
         let others = self.sessions.values().filter(|state| state.job.is_some()).count() > 1;
         let state = self.sessions.get_mut(&id).expect("just found");
         let job = state.job.as_mut().expect("just found");
-        let end = job.done + self.chunk.min(if others { BUSY_CHUNK } else { usize::MAX });
+        let likelihood = matches!(job.then, Then::LogLikelihood(_));
+        let most = if likelihood { LIKELIHOOD_CHUNK } else { usize::MAX };
+        let end = job.done + self.chunk.min(if others { BUSY_CHUNK } else { usize::MAX }).min(most);
         let end = if end + SHORTEST_CHUNK > job.prompt.len() { job.prompt.len() } else { end };
-        let wanted = if end == job.prompt.len() { Wanted::Last } else { Wanted::None };
+        let wanted = match end == job.prompt.len() {
+            _ if likelihood => Wanted::All,
+            true => Wanted::Last,
+            false => Wanted::None,
+        };
         let start = Instant::now();
         let result = guarded(|| {
             let span = Span {
@@ -363,9 +380,14 @@ impl Scheduler {
                 state.figures.prefill_tokens += end - job.done;
                 state.observer.commit();
                 state.unfed = None;
-                match wanted {
-                    Wanted::None => state.logits = None,
-                    _ => remember(&mut state.logits, logits.span(0)),
+                let logits = logits.span(0);
+                if let Then::LogLikelihood(likelihood) = &mut job.then {
+                    let before = state.logits.as_deref();
+                    likelihood.log_probs.extend(log_probs(before, logits, &job.prompt[job.done..end]));
+                }
+                match logits.len().checked_sub(self.model.vocab_size()) {
+                    None => state.logits = None,
+                    Some(last) => remember(&mut state.logits, &logits[last..]),
                 }
                 job.done = end;
                 if !job.in_prompt() {
@@ -409,6 +431,13 @@ impl Scheduler {
             Then::Report(reply) => {
                 let (seen, ms, memory) = (state.seen(), job.ms, state.memory());
                 answer(Some(reply), Ok(PrefillReport { tokens, seen, ms, compression, memory }));
+            }
+            Then::LogLikelihood(Likelihood { mut log_probs, reply }) => {
+                let (seen, ms, mut tokens) = (state.seen(), job.ms, job.prompt);
+                let carried = ..usize::from(job.carried);
+                tokens.drain(carried);
+                log_probs.drain(carried);
+                answer(Some(reply), Ok(LikelihoodReport { tokens, log_probs, seen, ms }));
             }
             Then::Decode(ref mut decode) => {
                 if state.unfed.is_some() || decode.wanted <= decode.drawn {

@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::observer::Observer;
 use crate::options::GenerateOptions;
-use crate::report::{CompressReport, FinishReason, KeptPositions, Memory, PrefillReport, SessionStats, Step};
+use crate::report::{
+    CompressReport, FinishReason, KeptPositions, LikelihoodReport, Memory, PrefillReport, SessionStats, Step,
+};
 use crate::sampler::Sampler;
 use crate::stop::StopMatcher;
 
@@ -68,7 +70,7 @@ pub(crate) struct Job {
     pub cancel: CancelToken,
     pub then: Then,
     /// The first prompt token was drawn by an earlier call and had yet to be fed.
-    carried: bool,
+    pub carried: bool,
     /// What to go back to when the prompt does not get in whole; gone once it is in.
     pub undo: Option<Box<Undo>>,
 }
@@ -86,7 +88,14 @@ pub(crate) struct Undo {
 /// What follows once the prompt is in.
 pub(crate) enum Then {
     Report(oneshot::Sender<Result<PrefillReport>>),
+    LogLikelihood(Likelihood),
     Decode(Box<Decode>),
+}
+
+/// Logarithms of the probabilities of the prompt's tokens so far, and who waits for them.
+pub(crate) struct Likelihood {
+    pub log_probs: Vec<Option<f64>>,
+    pub reply: oneshot::Sender<Result<LikelihoodReport>>,
 }
 
 /// A running generation.
@@ -111,6 +120,7 @@ impl Job {
     pub fn name(&self) -> &'static str {
         match self.then {
             Then::Report(_) => "prefill",
+            Then::LogLikelihood(_) => "logLikelihood",
             Then::Decode(_) => "generate",
         }
     }
@@ -124,6 +134,7 @@ impl Job {
     pub fn is_cancelled(&self) -> bool {
         let gone = match &self.then {
             Then::Report(reply) => reply.is_closed(),
+            Then::LogLikelihood(likelihood) => likelihood.reply.is_closed(),
             Then::Decode(decode) => decode.steps.is_closed(),
         };
         gone || self.cancel.load(Ordering::Relaxed)
@@ -148,6 +159,7 @@ impl Job {
     pub fn fail(self, error: Error) {
         match self.then {
             Then::Report(reply) => drop(reply.send(Err(error))),
+            Then::LogLikelihood(likelihood) => drop(likelihood.reply.send(Err(error))),
             Then::Decode(decode) => drop(decode.steps.send(Err(error))),
         }
     }

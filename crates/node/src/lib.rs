@@ -148,6 +148,20 @@ impl NativeSession {
     }
 
     #[napi]
+    pub fn log_likelihood<'env>(
+        &self,
+        env: &'env Env,
+        input: Either<String, Uint32Array>,
+        options: String,
+        cancel: &NativeCancel,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let session = self.session()?;
+        let options = parse("options", &options).map_err(thrown)?;
+        let call = session.log_likelihood(convert(input), options, cancel.0.clone());
+        env.spawn_future(async move { json(&call.await.map_err(thrown)?) })
+    }
+
+    #[napi]
     pub fn generate<'env>(
         &self,
         env: &'env Env,

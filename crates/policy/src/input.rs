@@ -12,6 +12,16 @@ pub struct Needs {
     pub running_sums: bool,
 }
 
+impl Needs {
+    /// What serves both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            window_queries: self.window_queries.max(other.window_queries),
+            running_sums: self.running_sums || other.running_sums,
+        }
+    }
+}
+
 /// One layer of a session, borrowed.
 pub struct LayerInput<'a, B> {
     /// Index of the layer.

@@ -38,6 +38,7 @@ registry! {
         observed_attention::ObservedAttention = "observedAttention",
         h2o::H2O = "h2o",
         recency::Recency = "recency",
+        random::Random = "random",
     }
 }
 
