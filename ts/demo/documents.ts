@@ -1,23 +1,28 @@
 import { PLACES, SENTENCES, WORDS } from './prose.js'
 
+/** What the demo hides. */
 export type Needle = 'phrase' | 'serial'
 
+/** Everything that a document can hide. */
+export type Fact = Needle | 'digits'
+
 /** What a needle asks, and how it stands in the text. */
-export const NEEDLES: Record<Needle, (place: string) => string> = {
+export const NEEDLES: Record<Fact, (place: string) => string> = {
+  digits: (place) => `One of the special magic numbers for ${place} is:`,
   phrase: (place) => `The secret phrase for ${place} is:`,
   serial: (place) => `The serial number of ${place} is:`,
 }
 
-export interface Question {
-  needle: Needle
+export interface Question<F extends Fact = Needle> {
+  needle: F
   /** What is appended to the document. */
   prompt: string
   answer: string
 }
 
-export interface Document {
+export interface Document<F extends Fact = Needle> {
   text: string
-  questions: Question[]
+  questions: Question<F>[]
 }
 
 /** A small seeded generator (mulberry32): the same documents everywhere, for ever. */
@@ -42,7 +47,8 @@ function shuffled<T>(items: readonly T[], next: () => number): T[] {
   return out
 }
 
-const answers: Record<Needle, (next: () => number) => string> = {
+const answers: Record<Fact, (next: () => number) => string> = {
+  digits: (next) => String(10_000 + Math.floor(next() * 90_000)),
   phrase: (next) => shuffled(WORDS, next).slice(0, 3).join(' '),
   serial: (next) => Array.from({ length: 4 }, () => 100 + Math.floor(next() * 900)).join('-'),
 }
@@ -51,15 +57,15 @@ const answers: Record<Needle, (next: () => number) => string> = {
  * A document of about `tokens` tokens (as `count` counts them) with one needle for each entry of `needles`, spread over the
  * whole text in random order, and the question for each.
  */
-export function makeDocument(
+export function makeDocument<F extends Fact>(
   seed: number,
   tokens: number,
-  needles: readonly Needle[],
+  needles: readonly F[],
   count: (text: string) => number,
-): Document {
+): Document<F> {
   const next = random(seed)
   const places = shuffled(PLACES, next)
-  const questions = needles.map((needle, i): Question => {
+  const questions = needles.map((needle, i): Question<F> => {
     const place = places[i % places.length] as string
     return { needle, prompt: `\n\n${NEEDLES[needle](place)}`, answer: answers[needle](next) }
   })

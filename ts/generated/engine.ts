@@ -175,6 +175,10 @@ threads: number,
  */
 slotBytes: number, 
 /**
+ * The token that goes in front of a text in an empty session (not of token ids); null where the model wants none.
+ */
+bosToken: number | null, 
+/**
  * A chat template came with the model.
  */
 hasChatTemplate: boolean, };

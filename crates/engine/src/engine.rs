@@ -55,6 +55,7 @@ impl Engine {
             parameters: model.parameters() as usize,
             threads,
             slot_bytes: shape.slot_bytes(codec),
+            bos_token: model.tokenizer().ok().and_then(|tokenizer| tokenizer.bos_to_add()),
             has_chat_template: model.chat_template().is_some(),
         };
         let model = Arc::new(model);

@@ -133,6 +133,8 @@ pub struct ModelInfo {
     pub threads: usize,
     /// Bytes of one slot (K and V of one head).
     pub slot_bytes: usize,
+    /// The token that goes in front of a text in an empty session (not of token ids); null where the model wants none.
+    pub bos_token: Option<u32>,
     /// A chat template came with the model.
     pub has_chat_template: bool,
 }
