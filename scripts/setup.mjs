@@ -56,7 +56,8 @@ function addonIsCurrent() {
 function distIsCurrent() {
   const entry = path.join(root, 'dist', 'index.js')
   return (
-    existsSync(entry) && newest(['ts', 'index.d.ts', 'tsconfig.json', 'package-lock.json']) < statSync(entry).mtimeMs
+    existsSync(entry) &&
+    newest(['ts', 'index.d.ts', 'tsconfig.json', 'package-lock.json', 'scripts/assets.mjs']) < statSync(entry).mtimeMs
   )
 }
 

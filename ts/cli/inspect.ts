@@ -1,6 +1,7 @@
 import { stdout } from 'node:process'
 import { parseArgs } from 'node:util'
 import { one } from './arguments.js'
+import { inspectKept } from './inspect-kept.js'
 import { loadModel, MODEL_FLAGS } from './options.js'
 import { bytes } from './progress.js'
 
@@ -8,9 +9,12 @@ const HELP = `headwise inspect REF: what a model is, and what its KV cache costs
 
   --json                 as one JSON object
   --kv-codec C           f16 (default), bf16 or f32
+
+headwise inspect --kept --help: which tokens of a prompt each head keeps.
 `
 
 export async function inspect(args: string[]): Promise<void> {
+  if (args.includes('--kept')) return inspectKept(args)
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,

