@@ -13,6 +13,7 @@ import { reportPage } from '../eval/report/page.js'
 import { resultTable } from '../eval/table.js'
 import { TASKS } from '../eval/tasks/index.js'
 import type { Model } from '../model.js'
+import { resolveData } from '../models/data.js'
 import { withLock } from '../models/lock.js'
 import { policies } from '../policy.js'
 import { evalCompare } from './eval-compare.js'
@@ -29,6 +30,7 @@ What is asked (any number of these)
     --items N            items of each task and length (default 20)
     --data FILE          what qa_1 (SQuAD), qa_2 (HotpotQA) and nll (a text) are made of
   --dataset NAME=FILE    published prompts: ${Object.keys(DATASETS).join(', ')}
+    FILE may be hf:datasets/org/name:file, a file of a data set of the hub
   --limit N              at most the first N items of each of them
 
 What is compared
@@ -114,7 +116,7 @@ export async function evaluation(args: string[]): Promise<void> {
   const waits = () => stderr.write(`waiting for another run that writes ${flags.out}\n`)
   const results = await withLock(`${out}.lock`, undefined, waits, async () => {
     await using model = await loadModel(flags.model, flags)
-    const items = gather(model, flags, wanted)
+    const items = await gather(model, flags, wanted)
     if (flags.fresh) await rm(`${out}.journal`, { force: true })
     const progress = new ProgressLine()
     const results = await evaluate(model, items, plan, `${out}.journal`, {
@@ -138,12 +140,23 @@ export async function evaluation(args: string[]): Promise<void> {
 }
 
 /** All items of the files, tasks and data sets. */
-function gather(model: Model, flags: Flags, wanted: { items: number; limit: number; seed: number }): Item[] {
+async function gather(
+  model: Model,
+  flags: Flags,
+  wanted: { items: number; limit: number; seed: number },
+): Promise<Item[]> {
   const { items, limit, seed } = wanted
   const count = (text: string) => model.tokenize(text).length
   const lengths = list(flags.length).map((text) => number('length', text, Number.isSafeInteger) as number)
+  const published = flags.dataset.map((text) => {
+    const [name = '', file] = text.split(/=(.*)/s)
+    if (!file) throw new HeadwiseError('InvalidArgument', `--dataset ${text}: expected NAME=FILE`, { value: text })
+    return { load: known('dataset', name, DATASETS), file }
+  })
+  const progress = new ProgressLine()
+  const here = (file: string) => resolveData(file, { onProgress: progress.model }).finally(() => progress.clear())
   const sources = [
-    ...flags.file.map((file) => promptsFile(file)),
+    ...(await Promise.all(flags.file.map(async (file) => promptsFile(await here(file))))),
     ...flags.task.flatMap(list).flatMap((name) => {
       const task = known('task', name, TASKS)
       const options = { items, seed, count, ...(flags.data !== undefined && { data: flags.data }) }
@@ -152,11 +165,7 @@ function gather(model: Model, flags: Flags, wanted: { items: number; limit: numb
         task.generate({ ...options, tokens }).map((item) => ({ ...item, task: `${item.task}-${tokens}` })),
       )
     }),
-    ...flags.dataset.map((text) => {
-      const [name = '', file] = text.split(/=(.*)/s)
-      if (!file) throw new HeadwiseError('InvalidArgument', `--dataset ${text}: expected NAME=FILE`, { value: text })
-      return known('dataset', name, DATASETS)(file)
-    }),
+    ...(await Promise.all(published.map(async ({ load, file }) => load(await here(file))))),
   ]
   const all = sources.flatMap((source) => source.slice(0, limit))
   if (all.length === 0) {

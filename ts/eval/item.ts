@@ -26,7 +26,7 @@ export interface Item {
   /** The text whose cache is compressed. */
   context: string
   /**
-   * Asked one after the other; before each the right (first) answers of those before stand in the cache. Most tasks have one. Query-aware
+   * Asked one after the other; before each the right answers of those before stand in the cache (the first; all where all are asked for). Most tasks have one. Query-aware
    * compression sees the first question only.
    */
   turns: Turn[]

@@ -1,6 +1,6 @@
 import { HeadwiseError } from '../errors.js'
 import type { ChatMessage, Model } from '../model.js'
-import type { Item } from './item.js'
+import type { Item, Turn } from './item.js'
 
 /** An item in tokens. Nothing is added to them when they are read. */
 export interface Prompt {
@@ -21,6 +21,7 @@ export function encode(model: Model, item: Item, chat: boolean): Prompt {
   const plain = (text: string) => model.tokenize(text)
   const special = (text: string) => model.tokenize(text, { parseSpecial: true })
   const bos = model.info.bosToken === null || chat ? [] : [model.info.bosToken]
+  const right = ({ answers }: Turn) => (item.metric === 'containsAll' ? answers.join(', ') : (answers[0] ?? ''))
   const [first, ...later] = item.turns
   const continuation = plain(item.continuation ?? '')
   if (!chat || !first) {
@@ -28,7 +29,7 @@ export function encode(model: Model, item: Item, chat: boolean): Prompt {
       context: joined(bos, plain(item.context)),
       joint: joined(bos, plain(item.context + (first?.question ?? ''))),
       questions: item.turns.map(({ question }) => plain(question)),
-      answers: item.turns.slice(0, -1).map(({ answers }) => plain(` ${answers[0] ?? ''}`)),
+      answers: item.turns.slice(0, -1).map((turn) => plain(` ${right(turn)}`)),
       continuation,
     }
   }
@@ -42,7 +43,7 @@ export function encode(model: Model, item: Item, chat: boolean): Prompt {
   const tail = special(rendered.slice(at + content.length))
   const questions = [joined(plain(first.question), tail)]
   const answers: Uint32Array[] = []
-  let answer = first.answers[0] ?? ''
+  let answer = right(first)
   for (const turn of later) {
     messages.push({ role: 'assistant', content: answer }, { role: 'user', content: turn.question })
     const whole = model.renderChat(messages)
@@ -54,7 +55,7 @@ export function encode(model: Model, item: Item, chat: boolean): Prompt {
       joined(special(rest.slice(0, cut)), plain(turn.question), special(rest.slice(cut + turn.question.length))),
     )
     rendered = whole
-    answer = turn.answers[0] ?? ''
+    answer = right(turn)
   }
   return {
     context: joined(head, plain(item.context)),

@@ -6,15 +6,18 @@ import { fileSize, isSafeRelative, linkTo, listFiles, occupied, remove, writeAto
 
 export const COMMIT = /^[0-9a-f]{40}$/
 
+/** What a repository of the hub holds. */
+export type RepoType = 'models' | 'datasets'
+
 /**
  * One repository in the hub's cache, in the layout that all its clients share:
- * `models--org--name/{blobs/<etag>, refs/<revision>, snapshots/<commit>/<file> → blob}`.
+ * `models--org--name/{blobs/<etag>, refs/<revision>, snapshots/<commit>/<file> → blob}`; `datasets--…` for data sets.
  */
 export class HubRepoCache {
   readonly root: string
 
-  constructor(context: Context, repo: string) {
-    this.root = path.join(context.hubCache, `models--${repo.replaceAll('/', '--')}`)
+  constructor(context: Context, type: RepoType, repo: string) {
+    this.root = path.join(context.hubCache, `${type}--${repo.replaceAll('/', '--')}`)
   }
 
   /** The commit that a revision stood for when it was last looked up. */

@@ -10,7 +10,7 @@ import { choose, SAFETENSORS_INDEX, SAFETENSORS_OPTIONAL, SAFETENSORS_REQUIRED, 
 import { type Context, hubHome, Reporter } from './context.js'
 import { type Digest, fileSize, isSafeRelative } from './files.js'
 import { ask, networkError, send, statusError, unexpected } from './http.js'
-import { COMMIT, HubRepoCache } from './hub-cache.js'
+import { COMMIT, HubRepoCache, type RepoType } from './hub-cache.js'
 import { withLock } from './lock.js'
 import { formatReference, type HubReference } from './reference.js'
 import { transfer } from './transfer.js'
@@ -21,32 +21,33 @@ const MAX_LISTING_BYTES = 32 << 20
 
 /** Finds a model of the hub in the cache, or fetches it. `sha256` pins the content of a single file. */
 export async function resolveHub(context: Context, reference: HubReference, sha256?: string): Promise<ResolvedModel> {
-  const repo = new HubRepo(context, reference, sha256)
-  // A commit never changes: what is there of it needs no question.
-  if (context.offline || COMMIT.test(reference.revision)) {
-    const cached = await repo.fromCache()
-    if (cached) return repo.announce(cached, context.offline ? 'offline' : 'pinned to a commit')
-    if (context.offline) throw repo.notCached()
-  }
-  try {
-    return await repo.fromNetwork()
-  } catch (error) {
-    if (!(error instanceof HeadwiseError) || error.code !== 'NetworkUnreachable') throw error
-    const cached = await repo.fromCache()
-    if (!cached) throw error
-    return repo.announce(cached, error.message)
-  }
+  const repo = new HubRepo(context, 'models', reference, sha256)
+  return repo.resolve(
+    () => repo.fromCache(),
+    () => repo.fromNetwork(),
+  )
+}
+
+/** Finds one file of a data set of the hub in the cache, or fetches it; gives its path. */
+export async function resolveHubData(context: Context, reference: HubReference, file: string): Promise<string> {
+  const repo = new HubRepo(context, 'datasets', reference)
+  return repo.resolve(
+    () => repo.fileFromCache(file),
+    () => repo.fileFromNetwork(file),
+  )
 }
 
 /** The model if the cache has it; never asks the network. */
 export async function hubFromCache(context: Context, reference: HubReference): Promise<ResolvedModel | undefined> {
-  const repo = new HubRepo(context, reference)
+  const repo = new HubRepo(context, 'models', reference)
   const cached = await repo.fromCache()
-  return cached && repo.announce(cached, 'in the cache')
+  if (cached) repo.announce('in the cache')
+  return cached
 }
 
 class HubRepo {
   readonly #context: Context
+  readonly #type: RepoType
   readonly #reference: HubReference
   readonly #text: string
   readonly #cache: HubRepoCache
@@ -56,22 +57,45 @@ class HubRepo {
   #token: string | undefined
   #fetched = false
 
-  constructor(context: Context, reference: HubReference, sha256?: string) {
+  constructor(context: Context, type: RepoType, reference: HubReference, sha256?: string) {
     this.#context = context
+    this.#type = type
     this.#reference = reference
     this.#sha256 = sha256
     this.#text = formatReference(reference)
-    this.#cache = new HubRepoCache(context, reference.repo)
+    this.#cache = new HubRepoCache(context, type, reference.repo)
     this.#report = new Reporter(context, 'hub', this.#text)
     this.#endpoint = endpoint(context)
   }
 
-  announce(model: ResolvedModel, reason: string): ResolvedModel {
-    this.#report.step('cached', { reason })
-    return model
+  /** From the cache where that is enough or all there is, else from the network. */
+  async resolve<T>(fromCache: () => Promise<T | undefined>, fromNetwork: () => Promise<T>): Promise<T> {
+    const { offline } = this.#context
+    // A commit never changes: what is there of it needs no question.
+    if (offline || COMMIT.test(this.#reference.revision)) {
+      const cached = await fromCache()
+      if (cached) {
+        this.announce(offline ? 'offline' : 'pinned to a commit')
+        return cached
+      }
+      if (offline) throw this.#notCached()
+    }
+    try {
+      return await fromNetwork()
+    } catch (error) {
+      if (!(error instanceof HeadwiseError) || error.code !== 'NetworkUnreachable') throw error
+      const cached = await fromCache()
+      if (!cached) throw error
+      this.announce(error.message)
+      return cached
+    }
   }
 
-  notCached(): HeadwiseError {
+  announce(reason: string): void {
+    this.#report.step('cached', { reason })
+  }
+
+  #notCached(): HeadwiseError {
     const { hubCache } = this.#context
     return new HeadwiseError('NotCached', `${this.#text}: not in ${hubCache}, and offline was asked for`, {
       reference: this.#text,
@@ -97,6 +121,19 @@ class HubRepo {
       if (error instanceof HeadwiseError) return undefined
       throw error
     }
+  }
+
+  async fileFromCache(name: string): Promise<string | undefined> {
+    const commit = await this.#cache.commitOf(this.#reference.revision)
+    return commit && (await this.#cache.has(commit, name)) ? this.#cache.file(commit, name) : undefined
+  }
+
+  async fileFromNetwork(name: string): Promise<string> {
+    this.#report.step('resolve')
+    this.#token = await readToken(this.#context)
+    const commit = await this.#ensure(this.#reference.revision, name)
+    await this.#cache.remember(this.#reference.revision, commit)
+    return this.#cache.file(commit, name)
   }
 
   async fromNetwork(): Promise<ResolvedModel> {
@@ -166,7 +203,8 @@ class HubRepo {
   /** Makes the snapshot of `revision` show `name`, and says which commit that is. */
   async #ensure(revision: string, name: string): Promise<string> {
     if (COMMIT.test(revision) && (await this.#cache.has(revision, name))) return revision
-    const url = `${this.#endpoint}/${this.#reference.repo}/resolve/${encodeURIComponent(revision)}/${encodePath(name)}`
+    const repo = `${this.#type === 'datasets' ? 'datasets/' : ''}${this.#reference.repo}`
+    const url = `${this.#endpoint}/${repo}/resolve/${encodeURIComponent(revision)}/${encodePath(name)}`
     const facts = await this.#facts(url)
     if (this.#sha256 !== undefined && facts.etag !== this.#sha256) {
       throw new HeadwiseError('ChecksumMismatch', `${this.#text}: the hub has other content than the pinned one`, {

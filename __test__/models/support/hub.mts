@@ -111,7 +111,9 @@ export class TestHub {
     if (fault?.kind === 'status') return void response.writeHead(fault.status, fault.headers).end()
     if (fault) return
     const api = /^\/api\/models\/(?<name>.+)\/revision\/(?<revision>.+)$/.exec(path)?.groups
-    const resolve = /^\/(?<name>[^/]+\/[^/]+)\/resolve\/(?<revision>[^/]+)\/(?<file>.+)$/.exec(path)?.groups
+    const resolve = /^\/(?<name>(?:datasets\/)?[^/]+\/[^/]+)\/resolve\/(?<revision>[^/]+)\/(?<file>.+)$/.exec(
+      path,
+    )?.groups
     const { name, revision } = api ?? resolve ?? {}
     const repo = name === undefined ? undefined : this.#repos[name]
     if (!repo) return void response.writeHead(404, { 'x-error-code': 'RepoNotFound' }).end()
