@@ -21,11 +21,19 @@ import { budgets, chosen, list, modes, SETTING_FLAGS } from './eval-options.js'
 import { loadModel, MODEL_FLAGS, number } from './options.js'
 import { ProgressLine } from './progress.js'
 
+/** Names for the help, in lines of a terminal's width. */
+function wrapped(names: readonly string[]): string {
+  return names
+    .join(', ')
+    .replace(/(.{1,70})(?: |$)/g, '$1\n                         ')
+    .trim()
+}
+
 const HELP = `headwise eval: how much a model still knows when its KV cache is cut, policy by policy.
 
 What is asked (any number of these)
   --file FILE            prompts: one JSON object a line, {"id", "task", "context", "question", "answers": [..]}
-  --task A,B             of ${Object.keys(TASKS).join(', ')}
+  --task A,B             of ${wrapped(Object.keys(TASKS))}
     --length A,B         tokens of a prompt (default 1024)
     --items N            items of each task and length (default 20)
     --data FILE          what qa_1 (SQuAD), qa_2 (HotpotQA) and nll (a text) are made of
