@@ -8,7 +8,15 @@ export function solve(task: string, prompt: string): string[] {
   if (task === 'vt') return chain(prompt)
   if (task === 'cwe') return commonWords(prompt)
   if (task === 'fwe') return codedWords(prompt)
+  if (task === 'qa_1') return [river(prompt)]
+  if (task === 'qa_2') return [last(prompt, new RegExp(`The ${river(prompt)} ends in the (\\w+)`, 'g'))[1] as string]
   throw new Error(`no solver for ${task}`)
+}
+
+/** The river of the town that the question names, from the documents of the spec. */
+function river(prompt: string): string {
+  const town = last(prompt, /Question: Which (?:river does|sea does the river of) (\w+)/g)[1]
+  return last(prompt, new RegExp(`\\b${town} lies on the (\\w+)`, 'g'))[1] as string
 }
 
 /** The values of every key that the question names, in the order of the question, then of the text. */
