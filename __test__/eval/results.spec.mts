@@ -1,0 +1,54 @@
+import { execFile } from 'node:child_process'
+import { mkdtempSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import test from 'ava'
+import type { Results } from '../../ts/eval/results.js'
+
+const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const ITEMS = 2
+
+interface Row {
+  policy: string
+  keep: number
+  mode: string
+  task: string
+  bits: string
+}
+
+test('a slice of docs/results.md comes out as it stands there', async (t) => {
+  const committed: { rows: Row[] } = JSON.parse(readFileSync('docs/results.json', 'utf8'))
+  const out = path.join(mkdtempSync(path.join(tmpdir(), 'headwise-results-')), 'slice.json')
+  const flags = [
+    '--task',
+    'digits,serial',
+    '--length',
+    '1024',
+    '--items',
+    String(ITEMS),
+    '--keep',
+    '0.2',
+    '--samples',
+    '0',
+  ]
+  const model = ['--model', process.env.HEADWISE_MODEL as string, '--seed', '1', '--out', out]
+  await promisify(execFile)(process.execPath, [CLI, 'eval', ...flags, ...model])
+  const { results }: Results = JSON.parse(readFileSync(out, 'utf8'))
+  const name = ({ policy, keep, mode, task }: Omit<Row, 'bits' | 'keep'> & { keep: number | null }) =>
+    `${task} ${mode} ${policy} ${keep}`
+  const bits = new Map(committed.rows.map((row) => [name(row), row.bits.slice(0, ITEMS)]))
+  const pairs = results.map((row) => {
+    const found = row.items.map(({ correct }) => Number(correct)).join('')
+    return { name: name(row), found, expected: bits.get(name(row)) }
+  })
+  t.deepEqual(
+    pairs.filter(({ expected }) => expected === undefined).map(({ name }) => name),
+    [],
+    'every policy stands in the table: npm run results',
+  )
+  // Another instruction set adds in another order, which may turn a close call.
+  const differing = pairs.filter(({ found, expected }) => found !== expected)
+  t.true(differing.length <= 0.05 * pairs.length, JSON.stringify(differing))
+})

@@ -1,0 +1,90 @@
+// Regenerates docs/results.json and docs/results.md: every policy on the needle tasks. Usage: npm run results
+// An interrupted run goes on where it was (reports/results.json.journal); a changed engine wants `npm run results -- --fresh`.
+
+import { spawnSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { root, setup } from './setup.mjs'
+
+const TASKS = ['digits', 'serial', 'phrase']
+const LENGTHS = [1024, 2048, 4096]
+const KEEPS = [0.5, 0.2, 0.1]
+const COMMAND = [
+  'eval',
+  ...['--task', TASKS.join(',')],
+  ...['--length', LENGTHS.join(',')],
+  ...['--items', '12'],
+  ...['--keep', KEEPS.join(',')],
+  ...['--seed', '1'],
+]
+
+/**
+ * @typedef {{ policy: string, keep: number, mode: string, task: string, bits: string, keptBytes: number, physicalBytes: number }} Row
+ * @typedef {{ model: string, date: string, machine: string, command: string, rows: Row[] }} Summary
+ */
+
+/** @param {import('../dist/eval/results.js').Results} results @returns {Summary} */
+function summary({ model, date, machine, results }) {
+  const bits = (/** @type {{ correct: boolean }[]} */ items) => items.map(({ correct }) => Number(correct)).join('')
+  const rows = results.map(({ policy, keep, mode, task, items, keptBytes, physicalBytes }) => ({
+    ...{ policy, keep: keep ?? 1, mode, task, bits: bits(items), keptBytes, physicalBytes },
+  }))
+  return { model, date, machine, command: `headwise ${COMMAND.join(' ')}`, rows }
+}
+
+/** @param {Summary} summary */
+function page({ model, date, machine, command, rows }) {
+  const policies = [...new Set(rows.map(({ policy }) => policy))]
+  const right = (/** @type {string | undefined} */ bits) => [...(bits ?? '')].filter((bit) => bit === '1').length
+  const find = (/** @type {Omit<Row, 'bits' | 'keptBytes' | 'physicalBytes'>} */ wanted) =>
+    rows.find((row) => Object.entries(wanted).every(([name, value]) => row[/** @type {'policy'} */ (name)] === value))
+  const total = rows[0]?.bits.length ?? 0
+  const sections = ['aware', 'agnostic'].flatMap((mode) =>
+    LENGTHS.map((length) => {
+      const head = ['policy', ...TASKS.flatMap((task) => KEEPS.map((keep) => `${task} ${keep}`))]
+      const lines = policies.map((policy) => {
+        const cells = TASKS.flatMap((task) =>
+          KEEPS.map((keep) => find({ policy, keep: policy === 'full' ? 1 : keep, mode, task: `${task}-${length}` })),
+        )
+        return [policy, ...cells.map((row) => String(right(row?.bits)))]
+      })
+      const line = (/** @type {string[]} */ cells) => `| ${cells.join(' | ')} |`
+      const rule = line(head.map((_, i) => (i === 0 ? '---' : '--:')))
+      return `## ${mode === 'aware' ? 'Query-aware' : 'Query-agnostic'}, ${length} tokens\n\n${[line(head), rule, ...lines.map(line)].join('\n')}\n`
+    }),
+  )
+  return `# Results
+
+<!-- Written by npm run results. Do not edit. -->
+
+Right answers of ${total} by policy, task and share of the cache that stays. ${model}, ${date}, ${machine}:
+
+\`\`\`sh
+${command}
+\`\`\`
+
+Tasks: one fact of two in everyday prose is asked for, in the form in which it stands there; five digits, a serial number of twelve digits, or three words. *Query-aware*: the
+cache is cut when context and question are in, so that the policy knows what is asked. *Query-agnostic*: it is cut before the question is known. All policies keep the same
+number of slots and so the same bytes, but for what blocks round up. \`full\` keeps everything at every share. With ${total} items a difference of fewer than four or five is noise:
+\`headwise eval\` prints intervals and writes a page with \`--report\`. A test runs a slice of this table again (\`__test__/eval/results.spec.mts\`); \`npm run results\` makes it anew.
+
+${sections.join('\n')}`
+}
+
+function main() {
+  setup()
+  const out = path.join(root, 'reports/results.json')
+  const model = process.env.HEADWISE_MODEL ? ['--model', process.env.HEADWISE_MODEL] : []
+  const args = [path.join(root, 'dist/cli/main.js'), ...COMMAND, ...model, '--out', out, ...process.argv.slice(2)]
+  const run = spawnSync(process.execPath, args, { stdio: 'inherit' })
+  if (run.status !== 0) process.exit(run.status ?? 1)
+  const results = JSON.parse(readFileSync(out, 'utf8'))
+  const short = summary({ ...results, model: 'SmolLM2-135M-Instruct (Q4_1)' })
+  const lines = short.rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n')
+  const json = JSON.stringify({ ...short, rows: [] }, null, 1).replace('"rows": []', `"rows": [\n${lines}\n ]`)
+  writeFileSync(path.join(root, 'docs/results.json'), `${json}\n`)
+  writeFileSync(path.join(root, 'docs/results.md'), page(short))
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) main()
