@@ -8,6 +8,7 @@ import { DEMO_POLICIES, type DemoPolicy, type DemoRow, runDemo } from '../demo/r
 import { HeadwiseError } from '../errors.js'
 import { Model } from '../model.js'
 import { bytes, ProgressLine } from './progress.js'
+import { textTable } from './text-table.js'
 
 const HELP = `headwise demo: a real model answers questions over long documents while its KV cache is cut, head by head.
 
@@ -88,14 +89,7 @@ function table(rows: readonly DemoRow[]): string {
     `${row.decodeMsPerToken.toFixed(1)} ms/token`,
     bytes(row.processBytes),
   ])
-  const widths = head.map((title, i) => Math.max(title.length, ...body.map((cells) => (cells[i] as string).length)))
-  const line = (cells: string[]) =>
-    cells
-      .map((text, i) => text.padEnd(widths[i] as number))
-      .join('  ')
-      .trimEnd()
-  const rule = widths.map((width) => '─'.repeat(width)).join('──')
-  return [line(head), rule, ...body.map(line)].join('\n')
+  return textTable(head, body)
 }
 
 /** The demo of the README. */

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { bytes } from '../cli/progress.js'
+import { textTable } from '../cli/text-table.js'
 import { HeadwiseError } from '../errors.js'
 import { type Interval, pairedBootstrap } from './statistics.js'
 
@@ -11,9 +12,6 @@ export interface ComparableRow {
   task: string
   items: { id: string; correct: boolean; score?: number; text: string }[]
   keptBytes?: number
-  prefillSeconds?: number
-  compressSeconds?: number | null
-  decodeSeconds?: number
 }
 
 /** One row of both files, on the items that both have. */
@@ -96,13 +94,6 @@ function compareRows(a: ComparableRow, b: ComparableRow): Comparison {
   }
 }
 
-/** Seconds of model work that a result file reports in all. */
-export function seconds(rows: readonly ComparableRow[]): number {
-  const of = ({ prefillSeconds, compressSeconds, decodeSeconds }: ComparableRow) =>
-    (prefillSeconds ?? 0) + (compressSeconds ?? 0) + (decodeSeconds ?? 0)
-  return rows.reduce((sum, row) => sum + of(row), 0)
-}
-
 /** For the terminal: a line a row, then what they disagree on. */
 export function comparisonTable(rows: readonly Comparison[]): string {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
@@ -122,12 +113,6 @@ export function comparisonTable(rows: readonly Comparison[]): string {
     ]
   })
   const head = ['task', 'mode', 'policy', 'keep', 'right', 'agree', 'same text', 'difference', 'kept']
-  const widths = head.map((title, i) => Math.max(title.length, ...lines.map((line) => (line[i] as string).length)))
-  const text = (cells: string[]) =>
-    cells
-      .map((cell, i) => cell.padEnd(widths[i] as number))
-      .join('  ')
-      .trimEnd()
   const disagreements = rows.flatMap(({ task, mode, policy, keep, disagreements }) =>
     disagreements.map(
       ({ id, texts }) =>
@@ -135,5 +120,5 @@ export function comparisonTable(rows: readonly Comparison[]): string {
     ),
   )
   const list = disagreements.length > 0 ? ['', 'One is right, the other wrong:', ...disagreements] : []
-  return `${[text(head), ...lines.map(text), ...list].join('\n')}\n`
+  return `${[textTable(head, lines), ...list].join('\n')}\n`
 }

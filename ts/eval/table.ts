@@ -1,4 +1,5 @@
 import { bytes } from '../cli/progress.js'
+import { textTable } from '../cli/text-table.js'
 import { budgetText } from './plan.js'
 import type { ResultRow, Results } from './results.js'
 
@@ -29,12 +30,5 @@ function cells(row: ResultRow): string[] {
 /** The rows of an experiment as a table for the terminal. */
 export function resultTable({ results }: Pick<Results, 'results'>): string {
   const head = ['task', 'mode', 'policy', 'keep', 'right', 'to full', 'kept', 'held', 'ms/token', 'compress s']
-  const body = results.map(cells)
-  const widths = head.map((title, i) => Math.max(title.length, ...body.map((row) => (row[i] as string).length)))
-  const line = (row: string[]) =>
-    row
-      .map((text, i) => text.padEnd(widths[i] as number))
-      .join('  ')
-      .trimEnd()
-  return `${[line(head), widths.map((width) => '─'.repeat(width)).join('──'), ...body.map(line)].join('\n')}\n`
+  return `${textTable(head, results.map(cells))}\n`
 }
