@@ -75,6 +75,26 @@ export type Budget = { "tokensPerHead": number } | { "keep": number } | { "ratio
 export type Compat = "kvpress" | "adakv" | "kvcacheFactory";
 
 /**
+ * CUR decomposition's leverage (CurDKV, arXiv 2509.15038, as in kvpress): squared norms ‖k‖² and ‖v‖² stand for the leverage scores of the
+ * key and value matrices, each divided by its sum over a block of neighbours, so that a slot competes with those around it.
+ *
+ * Divided by their sum over the head. The first slots get 1, more than any other can have. Needs no queries.
+ */
+export type Cur = { 
+/**
+ * First slots that get the largest score. Default 4.
+ */
+first?: number | undefined, 
+/**
+ * What a slot's leverage is made of. Default `"product"`.
+ */
+leverage?: Leverage | undefined, 
+/**
+ * Slots of a block in which norms are made comparable; 0: no blocks. Default 16.
+ */
+block?: number | undefined, };
+
+/**
  * The composed form: any scorer with any allocator and selector.
  */
 export type CustomPolicy = { 
@@ -146,6 +166,36 @@ export type KeyDiff = Record<symbol, never>;
  * The paper leaves out the first two layers: `protect: { layers: 2 }`.
  */
 export type Knorm = Record<symbol, never>;
+
+/**
+ * LagKV (arXiv 2504.04704): slots stay whose keys and values spread most when they are measured by those that follow.
+ *
+ * Behind the first slots come partitions of `lag` slots. Channel by channel a partition is scaled by the least and the largest number of the
+ * next one, z = (x − min) / (max − min); a slot's spread is the standard deviation of its z over the channels (divisor D − 1), softmax over the
+ * partition; keys and values are averaged. Then slots are ranked within their partition, (0 … lag − 1) / lag, so that each keeps as many: ranks
+ * of different partitions tie, and the lower position wins. First slots, the last whole partition and what follows it get 1. A text shorter
+ * than two partitions keeps its most recent slots. Needs no queries.
+ *
+ * A channel in which the next partition does not vary divides by zero in the source; here it counts as 0.
+ */
+export type LagKV = { 
+/**
+ * First slots that get the largest score. Default 4.
+ */
+first?: number | undefined, 
+/**
+ * Slots of a partition. Default 128.
+ */
+lag?: number | undefined, 
+/**
+ * Let slots of different partitions compete by their softmax instead of ranking them within their own. Default false.
+ */
+crossPartition?: boolean | undefined, };
+
+/**
+ * What leverage is made of.
+ */
+export type Leverage = "key" | "value" | "mean" | "product";
 
 /**
  * adaKV over snapKV with look-ahead pooling, our own default.
@@ -356,12 +406,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */

@@ -80,11 +80,20 @@ fn steady_decode_steps_allocate_nothing() {
     let drawn = SamplerOptions { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.05, ..Default::default() };
     // Long enough that attention and products are handed to other threads.
     for (sessions, prompt, options) in [(1, 700, &greedy), (1, 700, &drawn), (8, 700, &drawn)] {
-        let steps = pool.install(|| steps(sessions, prompt, options));
-        // Two steps of warming up: the first decode step, and the first of its kind of draw.
-        let steady: Vec<_> = steps[2..].iter().filter(|(_, blocks)| *blocks == 0).collect();
-        assert!(steady.len() > 80, "{steps:?}");
-        assert!(steady.iter().all(|(allocations, _)| *allocations == 0), "{sessions} sessions: {steps:?}");
+        // A thread that waits for others may be handed another call, which has buffers of its own and grows them when that first happens. On a busy
+        // machine that may be late, so what is looked for is a whole run without an allocation, of three on the same threads.
+        let mut runs = (0..3).map(|_| pool.install(|| steps(sessions, prompt, options)));
+        let mut last = Vec::new();
+        let steady_is_free = runs.any(|steps| {
+            // Two steps of warming up: the first decode step, and the first of its kind of draw.
+            let steady: Vec<_> = steps[2..].iter().filter(|(_, blocks)| *blocks == 0).collect();
+            assert!(steady.len() > 80, "{steps:?}");
+            let free = steady.iter().all(|(allocations, _)| *allocations == 0);
+            last = steps;
+            free
+        });
+        let steps = last;
+        assert!(steady_is_free, "{sessions} sessions: {steps:?}");
         // A block's reference count, and lists that grow: block tables, positions.
         let growing: Vec<_> = steps[2..].iter().filter(|(_, blocks)| *blocks > 0).collect();
         assert!(!growing.is_empty() && growing.iter().all(|(count, blocks)| *count <= 4 * blocks), "{steps:?}");

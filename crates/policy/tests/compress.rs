@@ -120,6 +120,9 @@ fn specs() -> impl Strategy<Value = Value> {
     let scorer = prop_oneof![
         3 => snap,
         1 => Just(json!({ "kind": "knorm" })),
+        1 => Just(json!({ "kind": "random", "seed": 3 })),
+        1 => Just(json!({ "kind": "cur", "block": 5 })),
+        1 => Just(json!({ "kind": "lagKV", "lag": 6, "first": 2 })),
         1 => Just(json!({ "kind": "keyDiff" })),
         1 => (0usize..5).prop_map(|window| json!({ "kind": "recency", "window": window })),
     ];

@@ -35,12 +35,16 @@ registry! {
         knorm::Knorm = "knorm",
         key_diff::KeyDiff = "keyDiff",
         tova::Tova = "tova",
+        lag_kv::LagKV = "lagKV",
+        cur::Cur = "cur",
         observed_attention::ObservedAttention = "observedAttention",
         h2o::H2O = "h2o",
         recency::Recency = "recency",
         random::Random = "random",
     }
 }
+
+mod rows;
 
 pub use snap_kv::{GroupReduce, PoolOrder, Pooling, RowReduce};
 

@@ -25,7 +25,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// From the tensors `k` `[Hkv, T, D]`, `q_window` `[Hq, w, D]` and `q` `[Hq, T, D]`, each if there is one; sizes from the parameters if not.
+    /// From the tensors `k` and `v` `[Hkv, T, D]`, `q_window` `[Hq, w, D]` and `q` `[Hq, T, D]`, each if there is one; sizes from the parameters if not.
     /// With `gqa_support: false` every query head has a cache of its own, a copy of its KV head's.
     pub fn of(case: &Case) -> Outcome<Self> {
         let (query_heads, kv_heads) = (case.count("Hq")?, case.count("Hkv")?);
@@ -38,10 +38,11 @@ impl Layer {
         {
             return fail(format!("Hq {query_heads}, Hkv {kv_heads}, T {seen}, D {head_dim} are no shape of a cache"));
         }
-        let keys = match case.has("k") {
-            true => expect(case.floats("k")?, &[kv_heads, seen, head_dim], "k")?.to_vec(),
-            false => vec![0.0; kv_heads * seen * head_dim],
+        let stored = |name| match case.has(name) {
+            true => expect(case.floats(name)?, &[kv_heads, seen, head_dim], name).map(<[f32]>::to_vec),
+            false => Ok(vec![0.0; kv_heads * seen * head_dim]),
         };
+        let (keys, values) = (stored("k")?, stored("v")?);
         let (queries, rows) = match case.has("q_window") {
             true => {
                 let (shape, data) = case.floats("q_window")?;
@@ -55,10 +56,11 @@ impl Layer {
         }
         let grouped = case.optional("gqa_support", Case::flag)?.unwrap_or(true);
         let copies = if grouped { 1 } else { query_heads / kv_heads };
-        let heads = (0..kv_heads * copies).map(|head| &keys[head / copies * seen * head_dim..][..seen * head_dim]);
+        let of_head = |numbers: &[f32], head| numbers[head / copies * seen * head_dim..][..seen * head_dim].to_vec();
+        let heads = (0..kv_heads * copies).map(|head| (of_head(&keys, head), of_head(&values, head)));
         let layout = BlockLayout { codec: Codec::F32, head_dim, slots: SLOTS };
         let layers = case.optional("num_layers", Case::count)?.unwrap_or(1);
-        let blocks: Vec<_> = heads.map(|keys| blocks_of(keys, layout)).collect();
+        let blocks: Vec<_> = heads.map(|(keys, values)| blocks_of(&keys, &values, layout)).collect();
         let running_sums = match case.has("q") {
             true => {
                 let queries = expect(case.floats("q")?, &[query_heads, seen, head_dim], "q")?;
@@ -115,16 +117,20 @@ fn expect<'a>((shape, data): (&[usize], &'a [f32]), expected: &[usize], name: &s
     Ok(data)
 }
 
-/// Key rows `[slots][head_dim]` in blocks of float32; values are zero.
-fn blocks_of(keys: &[f32], layout: BlockLayout) -> Vec<Vec<u8>> {
-    let block = |rows: &[f32]| {
+/// Key and value rows, `[slots][head_dim]` each, in blocks of float32.
+fn blocks_of(keys: &[f32], values: &[f32], layout: BlockLayout) -> Vec<Vec<u8>> {
+    let numbers = layout.slots * layout.head_dim;
+    let block = |(keys, values): (&[f32], &[f32])| {
         let mut bytes = vec![0; layout.bytes()];
-        for (out, value) in bytes.chunks_exact_mut(4).zip(rows) {
-            out.copy_from_slice(&value.to_le_bytes());
+        let (first, second) = bytes.split_at_mut(layout.half_bytes());
+        for (half, numbers) in [(first, keys), (second, values)] {
+            for (out, number) in half.chunks_exact_mut(4).zip(numbers) {
+                out.copy_from_slice(&number.to_ne_bytes());
+            }
         }
         bytes
     };
-    keys.chunks(layout.slots * layout.head_dim).map(block).collect()
+    keys.chunks(numbers).zip(values.chunks(numbers)).map(block).collect()
 }
 
 /// `[heads][rows][dim]` as `[rows][heads][dim]`.

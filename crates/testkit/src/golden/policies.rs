@@ -14,6 +14,8 @@ pub const KINDS: &[&str] = &[
     "knorm",
     "keydiff",
     "tova",
+    "lagkv",
+    "cur",
     "observed_attention",
     "streaming_llm",
     "adakv_snapkv",
@@ -45,6 +47,13 @@ pub fn kvpress_policy(case: &Case, kind: &str, ratio: f64) -> Outcome<Policy> {
         "knorm" => json!({ "kind": "knorm" }),
         "keydiff" => json!({ "kind": "keyDiff" }),
         "tova" => json!({ "kind": "tova" }),
+        "lagkv" => json!({
+            "kind": "lagKV",
+            "first": case.count("n_sink")?,
+            "lag": case.count("lag_size")?,
+            "crossPartition": case.flag("cross_scoring")?,
+        }),
+        "cur" => cur(case)?,
         "observed_attention" => json!({ "kind": "observedAttention" }),
         "streaming_llm" => json!({ "kind": "streamingLLM", "sinks": case.count("n_sink")? }),
         "adakv_snapkv" => json!({ "kind": "adaKV", "base": snap_kv(case)? }),
@@ -151,6 +160,23 @@ fn snap_kv(case: &Case) -> Outcome<Value> {
 fn ada_kv(case: &Case, base: Value) -> Outcome<Value> {
     let normalize = case.optional("normalize", Case::flag)?.unwrap_or(false);
     Ok(json!({ "kind": "adaKV", "base": base, "floor": case.number("floor_alpha")?, "normalize": normalize }))
+}
+
+/// CUR with kvpress's options.
+fn cur(case: &Case) -> Outcome<Value> {
+    if case.flag("use_random_leverage")? {
+        return Err(Miss::Unsupported("random leverage".into()));
+    }
+    let leverage = match case.word("leverage_type")? {
+        "key" => "key",
+        "value" => "value",
+        "kv_avg" => "mean",
+        "kv_product" => "product",
+        other => return Err(Miss::Unsupported(format!("leverage {other}"))),
+    };
+    let block = case.count("local_window_size")?;
+    let block = if case.flag("use_local_approximation")? { block } else { 0 };
+    Ok(json!({ "kind": "cur", "first": case.count("num_sinks")?, "leverage": leverage, "block": block }))
 }
 
 /// The base scorer of `adakv_base`.
