@@ -8,7 +8,7 @@ import type { Item } from '../../ts/eval/item.js'
 import { namedPolicy, settings } from '../../ts/eval/plan.js'
 import { encode } from '../../ts/eval/prompt.js'
 import { type Model, policy } from '../../ts/index.js'
-import { realModel } from '../support.mjs'
+import { fails, realModel } from '../support.mjs'
 
 let model: Model
 test.before(async () => {
@@ -104,4 +104,15 @@ test('a prompt beyond the model’s context is a result', async (t) => {
     t.is(row.items[0]?.error, 'ContextExceeded')
     t.is(row.items[1]?.error, undefined)
   }
+})
+
+test('an empty context or question is fine, both are not', async (t) => {
+  const item = (id: string, context: string, question: string) => ({
+    ...{ id, task: 'odd', context, turns: [{ question, answers: ['Paris'] }] },
+  })
+  const items = [item('a', '', 'The capital of France is'), item('b', 'The capital of France is', '')]
+  const journal = path.join(mkdtempSync(path.join(tmpdir(), 'headwise-')), 'journal')
+  const { results } = await evaluate(model, items, PLAN.slice(0, 1), journal, { ...OPTIONS, samples: 2 })
+  t.is(results[0]?.correct, 2)
+  await fails(t, 'InvalidArgument', () => evaluated([item('c', '', '')]))
 })

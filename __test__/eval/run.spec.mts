@@ -13,7 +13,7 @@ import { realModel } from '../support.mjs'
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const folder = mkdtempSync(path.join(tmpdir(), 'headwise-eval-'))
 const prompts = path.join(folder, 'prompts.jsonl')
-const FLAGS = ['--policy', 'knorm', '--keep', '0.3', '--samples', '1']
+const FLAGS = ['--policy', 'knorm,h2o', '--keep', '0.3', '--samples', '1']
 
 let model: Model
 test.before(async () => {

@@ -33,9 +33,11 @@ export async function evaluate(
   options: EvaluateOptions,
 ): Promise<Results> {
   const seen = new Set<string>()
-  for (const { task, id } of items) {
+  for (const { task, id, context, turns } of items) {
     const name = `${task}/${id}`
-    if (seen.has(name)) throw new HeadwiseError('InvalidArgument', `two items are ${name}`, { task, id })
+    const wrong = (reason: string) => new HeadwiseError('InvalidArgument', reason, { task, id })
+    if (seen.has(name)) throw wrong(`two items are ${name}`)
+    if (context === '' && !turns[0]?.question) throw wrong(`${name} has neither a context nor a question`)
     seen.add(name)
   }
   const { codec, chat } = options

@@ -51,8 +51,9 @@ export function grouped(items: readonly Item[], samples: number): Group[] {
       group.items.push(item)
       continue
     }
-    const before = sampled.get(item.task) ?? 0
-    sampled.set(item.task, before + 1)
+    // Nothing can be decoded behind an empty context.
+    const before = item.context === '' ? samples : (sampled.get(item.task) ?? 0)
+    if (before < samples) sampled.set(item.task, before + 1)
     groups.set(item.context, { items: [item], sampled: before < samples })
   }
   return [...groups.values()]
