@@ -28,13 +28,18 @@ export function chosen(flags: Pick<Flags, 'policy' | 'no-baselines'>, seed: numb
   const texts = flags.policy.flatMap((text) => (text.includes('{') ? [text] : list(text)))
   const names = texts.length > 0 ? texts : policies
   const all = flags['no-baselines'] ? names : [...BASELINES, ...names]
-  return [...new Set(all)].map((text) => namedPolicy(text, seed))
+  const found = [...new Set(all)].map((text) => namedPolicy(text, seed))
+  const twice = found.find(({ name }, i) => found.findIndex((other) => other.name === name) < i)
+  if (twice) {
+    throw new HeadwiseError('InvalidPolicy', `--policy: two policies are named ${twice.name}`, { name: twice.name })
+  }
+  return found
 }
 
 /** The budgets of `--keep`, `--tokens-per-head` and `--bytes`. */
 export function budgets(flags: Pick<Flags, 'keep' | 'tokens-per-head' | 'bytes'>): Budget[] {
   const numbers = (name: 'keep' | 'tokens-per-head' | 'bytes', test: (n: number) => boolean) =>
-    list(flags[name] ?? '').map((text) => number(name, text, test) as number)
+    (flags[name] === undefined ? [] : list(flags[name])).map((text) => number(name, text, test) as number)
   const found = [
     ...numbers('keep', (n) => n > 0 && n <= 1).map((keep) => ({ keep })),
     ...numbers('tokens-per-head', (n) => Number.isSafeInteger(n) && n > 0).map((tokensPerHead) => ({ tokensPerHead })),
@@ -55,8 +60,9 @@ export function modes(text: string): Mode[] {
 
 /** The parts of a comma-separated flag. */
 export function list(text: string): string[] {
-  return text
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '')
+  const parts = text.split(',').map((part) => part.trim())
+  const found = parts.filter((part) => part !== '')
+  if (found.length === 0)
+    throw new HeadwiseError('InvalidArgument', 'an option is empty: expected a list', { value: text })
+  return found
 }

@@ -6,7 +6,7 @@ import { type ParseArgsConfig, parseArgs } from 'node:util'
 import { HeadwiseError } from '../errors.js'
 import { DATASETS } from '../eval/datasets/index.js'
 import { promptsFile } from '../eval/datasets/prompts.js'
-import { evaluate } from '../eval/evaluate.js'
+import { checkItems, evaluate } from '../eval/evaluate.js'
 import type { Item } from '../eval/item.js'
 import { BASELINES, settings } from '../eval/plan.js'
 import { reportPage } from '../eval/report/page.js'
@@ -125,6 +125,9 @@ export async function evaluation(args: string[]): Promise<void> {
   const results = await withLock(`${out}.lock`, undefined, waits, async () => {
     await using model = await loadModel(flags.model, flags)
     const items = await gather(model, flags, wanted)
+    // What can be wrong is found before anything is forgotten.
+    checkItems(items)
+    await (await model.createSession({ observeFor: plan.flatMap(({ spec }) => spec ?? []) })).dispose()
     if (flags.fresh) await rm(`${out}.journal`, { force: true })
     const progress = new ProgressLine()
     const results = await evaluate(model, items, plan, `${out}.journal`, {

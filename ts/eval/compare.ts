@@ -8,8 +8,12 @@ import { type Interval, pairedBootstrap } from './statistics.js'
 export interface ComparableRow {
   policy: string
   keep: number | null
+  /** The budget where it is no share. */
+  budget?: object | null
   mode: string
   task: string
+  /** Null for losses in nats, where less is better and nothing is right or wrong. */
+  interval?: Interval | null
   items: { id: string; correct: boolean; score?: number; text: string }[]
   keptBytes?: number
 }
@@ -17,10 +21,15 @@ export interface ComparableRow {
 /** One row of both files, on the items that both have. */
 export interface Comparison {
   policy: string
-  keep: number | null
+  /** The share that stays, or the budget in JSON. */
+  keep: number | string
   mode: string
   task: string
+  /** Both measured losses: then nothing is right, and agreement says nothing. */
+  losses: boolean
   items: number
+  /** Mean scores. */
+  scores: [number, number]
   /** Right answers. */
   correct: [number, number]
   /** Share of items on which both are right or both are wrong. */
@@ -59,12 +68,17 @@ export function readResults(path: string): ComparableRow[] {
 
 /** Rows of the same policy, share, mode and task, side by side. */
 export function compare(first: readonly ComparableRow[], second: readonly ComparableRow[]): Comparison[] {
-  const name = ({ policy, keep, mode, task }: ComparableRow) => JSON.stringify([policy, keep, mode, task])
+  const name = (row: ComparableRow) => JSON.stringify([row.policy, shareOrBudget(row), row.mode, row.task])
   const others = new Map(second.map((row) => [name(row), row]))
   return first.flatMap((row) => {
     const other = others.get(name(row))
     return other ? [compareRows(row, other)] : []
   })
+}
+
+/** What a setting is known by beside its policy: the share that stays, or another budget. */
+export function shareOrBudget({ keep, budget }: { keep: number | null; budget?: object | null }): number | string {
+  return keep ?? JSON.stringify(budget ?? null)
 }
 
 function compareRows(a: ComparableRow, b: ComparableRow): Comparison {
@@ -76,12 +90,15 @@ function compareRows(a: ComparableRow, b: ComparableRow): Comparison {
   const score = (item: ComparableRow['items'][number]) => item.score ?? Number(item.correct)
   const share = (test: (pair: (typeof pairs)[number]) => boolean) =>
     pairs.filter(test).length / Math.max(pairs.length, 1)
-  const { policy, keep, mode, task } = a
+  const { policy, mode, task } = a
+  const mean = (at: 0 | 1) => pairs.reduce((sum, pair) => sum + score(pair[at]), 0) / Math.max(pairs.length, 1)
   return {
     policy,
-    keep,
+    keep: shareOrBudget(a),
     mode,
     task,
+    losses: a.interval === null && b.interval === null,
+    scores: [mean(0), mean(1)],
     items: pairs.length,
     correct: [pairs.filter(([one]) => one.correct).length, pairs.filter(([, other]) => other.correct).length],
     agreement: share(([one, other]) => one.correct === other.correct),
@@ -97,18 +114,19 @@ function compareRows(a: ComparableRow, b: ComparableRow): Comparison {
 /** For the terminal: a line a row, then what they disagree on. */
 export function comparisonTable(rows: readonly Comparison[]): string {
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`
-  const lines = rows.map(({ policy, keep, mode, task, items, correct, agreement, sameText, difference, keptBytes }) => {
-    const interval = difference.interval.map((x) => (100 * x).toFixed(0)).join(', ')
+  const lines = rows.map((row) => {
+    const { losses, items, correct, scores, agreement, sameText, difference, keptBytes } = row
+    const unit = (x: number) => (losses ? x.toFixed(3) : (100 * x).toFixed(1))
     const differs = difference.interval[0] > 0 || difference.interval[1] < 0
     return [
-      task,
-      mode,
-      policy,
-      String(keep ?? ''),
-      `${correct[0]} and ${correct[1]} of ${items}`,
-      percent(agreement),
-      percent(sameText),
-      `${(100 * difference.mean).toFixed(1)} [${interval}]${differs ? ' differs' : ''}`,
+      row.task,
+      row.mode,
+      row.policy,
+      String(row.keep),
+      losses ? `${scores.map((x) => x.toFixed(3)).join(' and ')} nats` : `${correct[0]} and ${correct[1]} of ${items}`,
+      losses ? '' : percent(agreement),
+      losses ? '' : percent(sameText),
+      `${unit(difference.mean)} [${difference.interval.map(unit).join(', ')}]${differs ? ' differs' : ''}`,
       keptBytes.map((n) => (n === null ? '?' : bytes(n))).join(', '),
     ]
   })

@@ -3,6 +3,7 @@ import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs'
 import { cpus } from 'node:os'
 import path from 'node:path'
 import { HeadwiseError } from '../errors.js'
+import type { PolicySpec } from '../generated/policy.js'
 import type { Model } from '../model.js'
 import type { Item } from './item.js'
 import { Journal } from './journal.js'
@@ -32,14 +33,7 @@ export async function evaluate(
   journalPath: string,
   options: EvaluateOptions,
 ): Promise<Results> {
-  const seen = new Set<string>()
-  for (const { task, id, context, turns } of items) {
-    const name = `${task}/${id}`
-    const wrong = (reason: string) => new HeadwiseError('InvalidArgument', reason, { task, id })
-    if (seen.has(name)) throw wrong(`two items are ${name}`)
-    if (context === '' && !turns[0]?.question) throw wrong(`${name} has neither a context nor a question`)
-    seen.add(name)
-  }
+  checkItems(items)
   const { codec, chat } = options
   const journal = new Journal<Record>(journalPath, { format: FORMAT, model: fingerprint(model.path), codec, chat })
   try {
@@ -50,12 +44,36 @@ export async function evaluate(
       date: new Date().toISOString().slice(0, 10),
       command: options.command,
       machine: `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown'}`,
-      policies: Object.fromEntries(settings.map(({ policy, spec }) => [policy, spec])),
+      policies: Object.fromEntries(settings.map(({ policy, spec }) => [policy, spec && withoutBudget(spec)])),
       ...rows(items, settings, journal, options.maxTokens, options.samples),
     }
   } finally {
     journal.close()
   }
+}
+
+/** Each item once, and something to ask in each; a task either asks questions or measures losses. */
+export function checkItems(items: readonly Item[]): void {
+  const seen = new Set<string>()
+  const losses = new Map<string, boolean>()
+  for (const { task, id, context, turns, continuation } of items) {
+    const name = `${task}/${id}`
+    const wrong = (reason: string) => new HeadwiseError('InvalidArgument', reason, { task, id })
+    if (seen.has(name)) throw wrong(`two items are ${name}`)
+    if (continuation === '') throw wrong(`${name}: the continuation is empty`)
+    const nothing = context === '' && !turns[0]?.question && continuation === undefined
+    if (nothing) throw wrong(`${name} has neither a context nor a question`)
+    const isLoss = continuation !== undefined
+    if ((losses.get(task) ?? isLoss) !== isLoss)
+      throw wrong(`task ${task} mixes questions and continuations: name them apart`)
+    losses.set(task, isLoss)
+    seen.add(name)
+  }
+}
+
+function withoutBudget(spec: PolicySpec): object {
+  const { budget: _, ...rest } = spec as { budget?: unknown }
+  return rest
 }
 
 const EDGE = 1 << 20

@@ -24,6 +24,9 @@ export class Journal<T extends Entry> {
     const text = existsSync(path) ? readFileSync(path, 'utf8') : ''
     const whole = text.slice(0, text.lastIndexOf('\n') + 1)
     const [found, ...lines] = whole.split('\n').slice(0, -1)
+    if (found === undefined && !first.startsWith(text)) {
+      throw new HeadwiseError('InvalidArgument', `${path} is no journal; --fresh starts over`, { path })
+    }
     if (found !== undefined && found !== first) {
       const message = `${path} holds another experiment (${found.slice(0, 200)}); --fresh starts over, --out writes elsewhere`
       throw new HeadwiseError('InvalidArgument', message, { path, found, expected: first })

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { HeadwiseError } from '../errors.js'
+import type { Budget } from '../generated/policy.js'
 import type { Model } from '../model.js'
 import type { Session } from '../session.js'
+import { shareOrBudget } from './compare.js'
 import type { Item } from './item.js'
 import type { Mode, Setting } from './plan.js'
 import { encode } from './prompt.js'
@@ -11,6 +13,8 @@ export interface KeptLine {
   policy: string
   /** Share of the tokens that stays, where the budget is one. */
   keep: number | null
+  /** The budget; null for the whole cache. */
+  budget?: Budget | null
   mode: Mode
   task: string
   id: string
@@ -45,7 +49,7 @@ export async function* keptOf(
       await using fork = await session.fork()
       if (spec) await fork.compress(spec)
       const keep = budget === null ? 1 : 'keep' in budget ? budget.keep : null
-      lines.push({ policy, keep, mode, task: item.task, id: item.id, kept: await positions(fork) })
+      lines.push({ policy, keep, budget, mode, task: item.task, id: item.id, kept: await positions(fork) })
     }
     yield { item, mode, tokens: pieces(model, ids), lines }
   }
@@ -76,7 +80,8 @@ function pieces(model: Model, ids: Uint32Array): string[] {
 /** One setting in both files, on the prompts that both have. */
 export interface KeptComparison {
   policy: string
-  keep: number | null
+  /** The share that stays, or the budget in JSON. */
+  keep: number | string
   mode: string
   prompts: number
   /** Prompts of which both keep the same slots everywhere. */
@@ -107,13 +112,14 @@ export function readKept(path: string): KeptLine[] {
 
 /** How far two programs keep the same slots. */
 export function compareKept(first: readonly KeptLine[], second: readonly KeptLine[]): KeptComparison[] {
-  const name = ({ policy, keep, mode, task, id }: KeptLine) => JSON.stringify([policy, keep, mode, task, id])
+  const name = (line: KeptLine) => JSON.stringify([line.policy, shareOrBudget(line), line.mode, line.task, line.id])
   const others = new Map(second.map((line) => [name(line), line]))
   const rows = new Map<string, KeptComparison & { sum: number }>()
   for (const line of first) {
     const other = others.get(name(line))
     if (!other) continue
-    const { policy, keep, mode, task, id } = line
+    const { policy, mode, task, id } = line
+    const keep = shareOrBudget(line)
     const key = JSON.stringify([policy, keep, mode])
     const row = rows.get(key) ?? { policy, keep, mode, prompts: 0, same: 0, agreement: 0, differences: [], sum: 0 }
     rows.set(key, row)
@@ -128,19 +134,22 @@ export function compareKept(first: readonly KeptLine[], second: readonly KeptLin
 }
 
 function overlap(a: number[][][], b: number[][][]): { common: number; most: number; layers: number[] } {
-  const sizes = [0, 0]
+  const sizes: [number, number] = [0, 0]
   let common = 0
-  const layers = a.map((heads, layer) =>
-    heads.reduce((differing, row, head) => {
-      const other = b[layer]?.[head] ?? []
+  const layers = Array.from({ length: Math.max(a.length, b.length) }, (_, layer) => {
+    const heads = Math.max(a[layer]?.length ?? 0, b[layer]?.length ?? 0)
+    let differing = 0
+    for (let head = 0; head < heads; head++) {
+      const [own, other] = [a[layer]?.[head] ?? [], b[layer]?.[head] ?? []]
       const there = new Set(other)
-      const both = row.filter((position) => there.has(position)).length
+      const both = own.filter((position) => there.has(position)).length
       common += both
-      sizes[0] = (sizes[0] as number) + row.length
-      sizes[1] = (sizes[1] as number) + other.length
-      return differing + row.length + other.length - 2 * both
-    }, 0),
-  )
+      sizes[0] += own.length
+      sizes[1] += other.length
+      differing += own.length + other.length - 2 * both
+    }
+    return differing
+  })
   return { common, most: Math.max(...sizes), layers }
 }
 

@@ -39,7 +39,13 @@ export function namedPolicy(text: string, seed: number): NamedPolicy {
     if ('budget' in spec) {
       throw new HeadwiseError('InvalidPolicy', `--policy ${text}: the budgets come from --keep`, { value: text })
     }
-    return { name: json[1] ?? (json[2] as string), at: (budget) => ({ ...spec, budget }) as PolicySpec }
+    const name = json[1] ?? (json[2] as string)
+    if (name === 'full' || ('kind' in spec && spec.kind === 'full')) {
+      throw new HeadwiseError('InvalidPolicy', `--policy ${text}: the whole cache is full, without JSON`, {
+        value: text,
+      })
+    }
+    return { name, at: (budget) => ({ ...spec, budget }) as PolicySpec }
   }
   const name = policies.find((known) => known === text)
   if (!name) {

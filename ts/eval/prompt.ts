@@ -20,11 +20,11 @@ export interface Prompt {
 export function encode(model: Model, item: Item, chat: boolean): Prompt {
   const plain = (text: string) => model.tokenize(text)
   const special = (text: string) => model.tokenize(text, { parseSpecial: true })
-  const bos = model.info.bosToken === null || chat ? [] : [model.info.bosToken]
   const right = ({ answers }: Turn) => (item.metric === 'containsAll' ? answers.join(', ') : (answers[0] ?? ''))
   const [first, ...later] = item.turns
   const continuation = plain(item.continuation ?? '')
   if (!chat || !first) {
+    const bos = model.info.bosToken === null ? [] : [model.info.bosToken]
     return {
       context: joined(bos, plain(item.context)),
       joint: joined(bos, plain(item.context + (first?.question ?? ''))),
@@ -50,6 +50,7 @@ export function encode(model: Model, item: Item, chat: boolean): Prompt {
     if (!whole.startsWith(rendered + answer)) throw unusable(item, 'the template changes what was said before')
     const rest = whole.slice(rendered.length + answer.length)
     const cut = rest.lastIndexOf(turn.question)
+    if (cut < 0) throw unusable(item, 'the template changes the text of a message')
     answers.push(plain(answer))
     questions.push(
       joined(special(rest.slice(0, cut)), plain(turn.question), special(rest.slice(cut + turn.question.length))),

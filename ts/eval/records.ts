@@ -28,6 +28,8 @@ export interface AnswerRecord {
 /** A compressed cache by itself. */
 export interface SampleRecord {
   key: string
+  /** Why there is none: the error's code. Then the rest is empty. */
+  error?: string
   /** Milliseconds a token, with nothing else running. */
   msPerToken: number
   /** Share of its slots that each head keeps, `[layer][KV head]`. */
@@ -41,22 +43,22 @@ export interface Group {
   sampled: boolean
 }
 
-/** Items by context, in the order in which contexts first appear. */
+/** Items by context, in the order in which contexts first appear; the first `samples` contexts of each task are sampled. */
 export function grouped(items: readonly Item[], samples: number): Group[] {
-  const groups = new Map<string, Group>()
-  const sampled = new Map<string, number>()
+  const groups = new Map<string, Item[]>()
   for (const item of items) {
-    const group = groups.get(item.context)
-    if (group) {
-      group.items.push(item)
-      continue
-    }
-    // Nothing can be decoded behind an empty context.
-    const before = item.context === '' ? samples : (sampled.get(item.task) ?? 0)
-    if (before < samples) sampled.set(item.task, before + 1)
-    groups.set(item.context, { items: [item], sampled: before < samples })
+    // A continuation never goes through the chat template, so its context has other tokens.
+    const text = JSON.stringify([item.continuation === undefined, item.context])
+    groups.set(text, [...(groups.get(text) ?? []), item])
   }
-  return [...groups.values()]
+  const counts = new Map<string, number>()
+  return [...groups.values()].map((items) => {
+    const tasks = [...new Set(items.map(({ task }) => task))]
+    // Nothing can be decoded behind an empty context.
+    const sampled = items[0]?.context !== '' && tasks.some((task) => (counts.get(task) ?? 0) < samples)
+    if (sampled) for (const task of tasks) counts.set(task, (counts.get(task) ?? 0) + 1)
+    return { items, sampled }
+  })
 }
 
 /** A continuation is scored behind a context that was compressed without knowing it, so there is nothing to be aware of. */

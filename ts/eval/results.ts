@@ -1,4 +1,4 @@
-import type { Budget, PolicySpec } from '../generated/policy.js'
+import type { Budget } from '../generated/policy.js'
 import type { Item } from './item.js'
 import type { Journal } from './journal.js'
 import type { Mode, Setting } from './plan.js'
@@ -67,7 +67,8 @@ export interface Results {
   date: string
   command: string
   machine: string
-  policies: { [name: string]: PolicySpec | null }
+  /** Without their budgets. */
+  policies: { [name: string]: object | null }
   results: ResultRow[]
   kept: KeptShare[]
 }
@@ -88,8 +89,10 @@ export function rows(
     const mine = items.filter((item) => item.task === task)
     for (const setting of settings.filter((s) => mine.some((item) => applies(item, s)))) {
       const { policy, budget, mode } = setting
-      const answered = mine.map((item) => [item, journal.entries.get(answerKey(item, setting, maxTokens))] as const)
-      const taskGroups = groups.filter((group) => group.items[0]?.task === task)
+      const answered = mine
+        .filter((item) => applies(item, setting))
+        .map((item) => [item, journal.entries.get(answerKey(item, setting, maxTokens))] as const)
+      const taskGroups = groups.filter((group) => group.items.some((item) => item.task === task))
       const seen = taskGroups.flatMap((group) => sampleOf(journal, group, setting))
       results.push(
         row(
@@ -108,7 +111,7 @@ export function rows(
 
 function sampleOf(journal: Journal<Record>, group: Group, setting: Setting) {
   const record = journal.entries.get(sampleKey(group, setting))
-  return record && 'share' in record ? [record] : []
+  return record && 'share' in record && record.error === undefined ? [record] : []
 }
 
 function row(setting: Setting, task: string, answered: [Item, AnswerRecord][], msPerToken: number[]): ResultRow {
@@ -163,11 +166,13 @@ function itemResults(item: Item, record: AnswerRecord): ItemResult[] {
 function versusFull(row: ResultRow, all: readonly ResultRow[]): ResultRow['versusFull'] {
   const full = all.find(({ policy, mode, task }) => policy === 'full' && mode === row.mode && task === row.task)
   if (!full || full === row) return null
+  // A question that was refused counts as wrong; a loss that was not measured is no loss of 0.
   const differences = row.items.flatMap((item, i) => {
     const other = full.items[i] as ItemResult
-    return item.error === undefined && other.error === undefined ? [item.score - other.score] : []
+    const measured = row.interval !== null || (item.error === undefined && other.error === undefined)
+    return measured ? [item.score - other.score] : []
   })
-  return pairedBootstrap(differences)
+  return row.errors < row.total && differences.length > 0 ? pairedBootstrap(differences) : null
 }
 
 function meanShare(samples: readonly number[][][]): number[][] {

@@ -99,7 +99,7 @@ class GroupRun {
     const reading = new Reading(session, base.ms)
     const error = failed ?? (await reading.extend(rest))
     await pool(answers, this.#options.parallel, ([setting, items]) => this.#answer(setting, items, reading, error))
-    if (!error) await this.#samples(samples, reading)
+    await this.#samples(samples, reading, error)
   }
 
   /** The context with an item's first question is compressed. */
@@ -112,7 +112,7 @@ class GroupRun {
     const reading = new Reading(session, base.ms)
     const error = failed ?? (await reading.extend((this.#prompts.get(item) as Prompt).joint.subarray(shared)))
     await pool(answers, this.#options.parallel, ([setting]) => this.#answer(setting, [item], reading, error))
-    if (!error) await this.#samples(samples, reading)
+    await this.#samples(samples, reading, error)
   }
 
   #of(mode: Setting['mode']): [[Setting, Item[]][], Setting[]] {
@@ -137,12 +137,16 @@ class GroupRun {
   }
 
   /** One after the other: each is timed with nothing else running. */
-  async #samples(settings: readonly Setting[], from: Reading): Promise<void> {
+  async #samples(settings: readonly Setting[], from: Reading, failed: string | undefined): Promise<void> {
     for (const setting of settings) {
-      const behind = await compressed(from, setting.spec).catch(refusal)
-      if (typeof behind === 'string') continue
+      const key = sampleKey(this.#work.group, setting)
+      const behind = failed ?? (await compressed(from, setting.spec).catch(refusal))
+      if (typeof behind === 'string') {
+        this.#add({ key, error: behind, msPerToken: 0, share: [] })
+        continue
+      }
       await using _ = behind.session
-      this.#add({ key: sampleKey(this.#work.group, setting), ...(await sample(behind.session)) })
+      this.#add({ key, ...(await sample(behind.session)) })
     }
   }
 }

@@ -19,9 +19,9 @@ function cells(row: ResultRow): string[] {
       : isLoss
         ? `${row.score.toFixed(3)} nats`
         : `${row.correct}/${row.total}  ${percent(row.score)} % [${interval.map(percent).join(', ')}]`,
-    difference === null ? '' : `${Number(difference) > 0 ? '+' : ''}${difference}`,
-    bytes(row.keptBytes),
-    bytes(row.physicalBytes),
+    difference === null ? '' : `${Number(difference) > 0 ? '+' : ''}${difference.replace(/^-(0(\.0*)?)$/, '$1')}`,
+    row.errors === row.total ? '' : bytes(row.keptBytes),
+    row.errors === row.total ? '' : bytes(row.physicalBytes),
     row.msPerToken === null ? '' : row.msPerToken.toFixed(2),
     row.compressSeconds.toFixed(2),
   ]

@@ -38,7 +38,8 @@
         (row) => `${row.mode} ${row.policy} ${row.budgetText}`,
       )
       .map(([, rows]) => {
-        const mean = (of) => d3.mean(rows, of)
+        const mean = (of, over = rows) => d3.mean(over, of) ?? 0
+        const answered = rows.filter(served)
         const known = rows.every((row) => row.msPerToken !== null)
         return {
           ...rows[0],
@@ -47,8 +48,8 @@
           total: d3.sum(rows, (row) => row.total),
           errors: d3.sum(rows, (row) => row.errors),
           score: mean((row) => row.score),
-          keptBytes: mean((row) => row.keptBytes),
-          physicalBytes: mean((row) => row.physicalBytes),
+          keptBytes: mean((row) => row.keptBytes, answered),
+          physicalBytes: mean((row) => row.physicalBytes, answered),
           compressSeconds: d3.sum(rows, (row) => row.compressSeconds),
           msPerToken: known ? mean((row) => row.msPerToken) : null,
           interval: [Number.NaN, Number.NaN],
