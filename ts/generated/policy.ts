@@ -19,6 +19,24 @@ floor?: number | undefined,
 normalize?: boolean | undefined, };
 
 /**
+ * All layers and heads compete for the budget (LaProx, arXiv 2605.07234; Layer-DefensiveKV, arXiv 2510.13334; KVzip, arXiv 2505.23416): the best scores
+ * of the whole cache stay.
+ *
+ * Every head's best ⌊floor · B⌋ / heads stay first (rounded so that a larger budget never takes a slot away), and what is left goes to the best of
+ * the rest. A slot of a lower layer wins a tie. Since a slot's place never depends on what follows, the choice can be made layer by layer while the
+ * cache holds no more than the budget and one layer: [`Stream`].
+ */
+export type AcrossLayers = { 
+/**
+ * Share of the budget in [0, 1] that the heads get equally, regardless of how they compare. Default 0.
+ */
+floor?: number | undefined, 
+/**
+ * Divide the scores of a layer by their sum first, so that layers compare (for scores that are not negative). Default true.
+ */
+normalize?: boolean | undefined, };
+
+/**
  * Ada-KV (arXiv 2407.11550) over any other policy: the heads of a layer compete for its slots.
  *
  * Budget, schedule and compat may stand here or on the base, not on both; protections add up.
@@ -57,7 +75,7 @@ compat?: Compat | undefined, };
 /**
  * How the budget is split over the layers.
  */
-export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } & Pyramid;
+export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } & Pyramid | { "kind": "weights" } & Weights;
 
 /**
  * How much of the cache may stay. Exactly one of the four.
@@ -70,9 +88,54 @@ export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } 
 export type Budget = { "tokensPerHead": number } | { "keep": number } | { "ratio": number } | { "bytes": number };
 
 /**
+ * ChunkKV (arXiv 2502.00299): whole chunks of neighbouring positions stay, the same in every head of a layer.
+ *
+ * Chunks are counted from the first position. A chunk's score is the mean of its slots' scores, summed over the heads. The best chunks stay whole;
+ * the next one fills what is left of the budget from its beginning, so that the budget is met exactly (kvpress keeps
+ * `max(1, int(chunks · (1 − r)))` whole chunks, the partial last one counted as one; see `compat`).
+ */
+export type Chunks = { 
+/**
+ * Positions of a chunk. Default 10, as in the paper (kvpress: 20).
+ */
+length?: number | undefined, 
+/**
+ * Layers that keep the same slots: the first of each such run decides (the paper's index reuse). Default 1, each for itself.
+ */
+reuse?: number | undefined, };
+
+/**
+ * Compactor (arXiv 2507.08143): leverage of the keys and non-causal attention, blending · z(leverage) + z(attention).
+ *
+ * The first and the last slots take no part and get the layer's largest score + 1 (in kvpress the largest itself, which they share with one other
+ * slot). Needs no question. The attention is gathered while tokens are read: the session must have this policy from the start.
+ */
+export type Compactor = { 
+/**
+ * First slots that get the largest score. Default 8.
+ */
+first?: number | undefined, 
+/**
+ * Last slots that get the largest score. Default 4.
+ */
+last?: number | undefined, 
+/**
+ * Weight of the leverage, not negative. Default 0.5 (kvpress takes the compression ratio, so that scores depend on the budget).
+ */
+blending?: number | undefined, 
+/**
+ * How leverage is computed.
+ */
+leverage?: LeverageScore | undefined, 
+/**
+ * How attention is computed.
+ */
+attention?: NonCausal | undefined, };
+
+/**
  * Whose arithmetic to reproduce. What the source does not have is refused by name.
  */
-export type Compat = "kvpress" | "adakv" | "kvcacheFactory";
+export type Compat = "kvpress" | "adakv" | "kvcacheFactory" | "defensiveKv";
 
 /**
  * CUR decomposition's leverage (CurDKV, arXiv 2509.15038, as in kvpress): squared norms ‖k‖² and ‖v‖² stand for the leverage scores of the
@@ -107,9 +170,17 @@ scorer: Scorer,
  */
 allocator?: Allocator | undefined, 
 /**
- * Which slots of a layer stay. Default `{ kind: "perHead" }`.
+ * Which slots stay. Default `{ kind: "perHead" }`.
  */
 selector?: Selector | undefined, 
+/**
+ * Which slots may compete at all, however large the budget. Default: all.
+ */
+filter?: Filter | undefined, 
+/**
+ * A second look at what stays (CriticalKV). Default: none.
+ */
+secondStage?: SecondStage | undefined, 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
@@ -126,6 +197,71 @@ schedule?: Schedule | undefined,
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
+
+/**
+ * DefensiveKV (arXiv 2510.13334): against the worst case instead of the mean. A slot is worth the most that any query of the window gave it.
+ *
+ * Attention of each query head and window row is averaged over `kernel` neighbours and scaled back to the mass that it had; s_j is the maximum over
+ * rows and query heads, but at least the head's mean; times u_j, the mean over the query heads of ‖v_j W_O‖₁ as a share of its sum over the layer's
+ * KV heads. The slots that together hold `mass` of a head's mean attention, the window's own share included, come before all others (+ 1: s · u is at
+ * most 1), so that they never lose to a slot of another head or layer but by being too many.
+ *
+ * The published code takes the window's share from the wrong columns, leaves out the slot that crosses the bound, and gives protected slots and the
+ * window the layer's maximum, by which a layer can lose its window to others: see `compat`. Its normalisation over heads (the paper's text says
+ * tokens) is kept, for the published results come from it.
+ */
+export type Defensive = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Odd width of the average. Default 5.
+ */
+kernel?: number | undefined, 
+/**
+ * Share of the mean attention that is put first, in [0, 1]. Default 0.9.
+ */
+mass?: number | undefined, 
+/**
+ * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ */
+norm?: Norm | undefined, };
+
+/**
+ * Expected Attention (arXiv 2510.00636, kvpress): the attention that queries still to come are expected to give, from the mean μ and the covariance Σ
+ * of the prompt's queries before their rotation.
+ *
+ * With R̄ the mean rotation of the next `future` positions, μ' = R̄ μ and Σ' = R̄ Σ R̄ᵀ (R̄ is no rotation, its norm is below 1, and is used as it is):
+ * z_j = μ'ᵀ k_j / √d + k_jᵀ Σ' k_j / (2 d), softmax over the slots behind the first ones, mean over the query heads of a KV head, (s + ε) · ‖v_j‖₂.
+ * The first slots take no part in the statistics and get the layer's largest score + 1. Needs no question: for contexts that are stored.
+ */
+export type ExpectedAttention = { 
+/**
+ * First slots that get the largest score, at most 16. Default 4.
+ */
+first?: number | undefined, 
+/**
+ * Positions to come that are averaged over, 1 to 65536. Default 512.
+ */
+future?: number | undefined, 
+/**
+ * Use the covariance, not the mean alone. Default true.
+ */
+covariance?: boolean | undefined, 
+/**
+ * Multiply by ‖v‖₂. Default true.
+ */
+valueNorm?: boolean | undefined, 
+/**
+ * ε, added before the value's norm comes in, not negative. Default 0 (kvpress's leaderboard uses 0.01 to 0.02 where heads compete).
+ */
+epsilon?: number | undefined, };
+
+/**
+ * Which slots may compete at all.
+ */
+export type Filter = { "kind": "simLayer" } & SimLayer;
 
 /**
  * Nothing is evicted. Takes no options.
@@ -198,6 +334,38 @@ crossPartition?: boolean | undefined, };
 export type Leverage = "key" | "value" | "mean" | "product";
 
 /**
+ * Statistical leverage of the keys (Compactor, arXiv 2507.08143): keys stay that are unlike a mixture of the others.
+ *
+ * Of the keys before their rotation, X = K − mean(K): ℓ_j = x_jᵀ (XᵀX + 0.01 I)⁻¹ x_j, then z-scores over all heads and slots of the layer. Needs no
+ * queries. kvpress multiplies X by a random D × 48 matrix first, which makes nothing cheaper where D is 64 or 128 and the Gram matrix
+ * ill-conditioned; here X is used as it is unless a sketch is asked for. Computed in f64.
+ */
+export type LeverageScore = { 
+/**
+ * Columns of a random Gaussian sketch, 0 (none, the default) to 4096.
+ */
+sketch?: number | undefined, 
+/**
+ * Where the sketch's random numbers start.
+ */
+seed?: number | undefined, };
+
+/**
+ * Another scorer's scores, computed for each chunk of neighbouring positions as if there were no other (kvpress's ChunkPress).
+ *
+ * For scorers that look at keys and values alone; one that needs queries or what was gathered is refused.
+ */
+export type Local = { 
+/**
+ * Whose scores. Default `{ kind: "knorm" }`.
+ */
+base?: Scorer | undefined, 
+/**
+ * Positions of a chunk. Default 1024.
+ */
+length?: number | undefined, };
+
+/**
  * adaKV over snapKV with look-ahead pooling, our own default.
  *
  * s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation
@@ -239,12 +407,40 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * Non-causal attention inside chunks (Compactor, arXiv 2507.08143): how much the queries of a slot's own chunk attend to it, those before it too.
+ *
+ * Column sums of softmax(q · k), not divided by √d, over the chunk's queries and keys; mean over the query heads of a KV head; times ‖v‖₂; averaged
+ * over three neighbours; then z-scores over all heads and slots of the layer. The last chunk is as long as the text leaves it (kvpress fills it up with
+ * zeros that its mask of −1e−9 does not hide; see `compat`). The sums are gathered while tokens are read: the session must have this policy from
+ * the start. Needs no question.
+ */
+export type NonCausal = { 
+/**
+ * Positions of a chunk, 1 to 4096. Default 256.
+ */
+chunk?: number | undefined, };
+
+/**
+ * How long a vector is.
+ */
+export type Norm = "l1" | "l2";
+
+/**
  * Observed attention (kvpress, after H2O): the mean attention that a slot has got from the queries that could see it.
  *
  * `s_j = Σ_i a_ij / (T − j)` per query head, mean over the query heads of a KV head. The sums are gathered while tokens are read, so the
  * session must have this policy (or `h2o`) from the start. No slot is protected, not even the newest.
  */
 export type ObservedAttention = Record<symbol, never>;
+
+/**
+ * Every chunk of neighbouring positions keeps its share of each head's slots (kvpress's ChunkPress): no part of the text is lost whole.
+ */
+export type PerChunk = { 
+/**
+ * Positions of a chunk. Default 1024, as in kvpress.
+ */
+length?: number | undefined, };
 
 /**
  * Every head keeps the same number of slots, its own best ones (SnapKV, PyramidKV, key norm).
@@ -343,6 +539,10 @@ window?: number | undefined,
  */
 rows?: RowReduce | undefined, 
 /**
+ * What attention is multiplied with, before the group is reduced. Default: nothing.
+ */
+weight?: Weight | undefined, 
+/**
  * How the query heads of a KV head are reduced. Default `"mean"`.
  */
 group?: GroupReduce | undefined, 
@@ -406,12 +606,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
@@ -430,9 +630,61 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
- * Which slots of a layer stay.
+ * CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
+ * value can move the output, (s + ε) · ‖v W_O‖₁, mean over the query heads of the KV head.
+ *
+ * It follows from a bound on the L1 change of the layer's output. How many slots a head keeps is settled before, by the scorer alone.
  */
-export type Selector = { "kind": "perHead" } & PerHead | { "kind": "acrossHeads" } & AcrossHeads;
+export type SecondStage = { 
+/**
+ * Share of a head's slots that the scorer alone chooses, in [0, 1]. Default 0.5.
+ */
+first?: number | undefined, 
+/**
+ * ε, so that a slot without attention has a weight too, not negative. Default 1e-4.
+ */
+epsilon?: number | undefined, 
+/**
+ * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ */
+norm?: Norm | undefined, };
+
+/**
+ * Which slots stay.
+ */
+export type Selector = { "kind": "perHead" } & PerHead | { "kind": "acrossHeads" } & AcrossHeads | { "kind": "acrossLayers" } & AcrossLayers | { "kind": "shared" } & Shared | { "kind": "chunks" } & Chunks | { "kind": "perChunk" } & PerChunk;
+
+/**
+ * All heads of a layer keep the same slots, those whose scores sum to most over the heads. Where the budget is no multiple of the heads, the
+ * first of them keep one slot more.
+ */
+export type Shared = Record<symbol, never>;
+
+/**
+ * SimLayerKV (arXiv 2410.13846): a lazy layer, whose last queries look at little but the first and the most recent tokens, keeps only those; the
+ * others keep all.
+ *
+ * Lazy: the mean over heads and the last `last` queries of the attention to the first `initial` and the `recent` slots before the last ones is above
+ * `threshold`. kvpress keeps other recent slots than it measures (`recent − last` of them, and not those right before the last); here they are
+ * the same, the last ones included (see `compat`).
+ */
+export type SimLayer = { 
+/**
+ * Attention above which a layer is lazy, in (0, 1]; 1: never. Default 0.9, the paper's for Llama 3 (Llama 2: 0.65, Mistral: 0.8, Qwen: 0.85).
+ */
+threshold?: number | undefined, 
+/**
+ * First tokens. Default 4.
+ */
+initial?: number | undefined, 
+/**
+ * Most recent tokens. Default 1024.
+ */
+recent?: number | undefined, 
+/**
+ * Last queries that are asked, 1 to 4096. Default 1.
+ */
+last?: number | undefined, };
 
 /**
  * SnapKV (arXiv 2404.14469): how much the last prompt queries attend to a slot.
@@ -453,6 +705,10 @@ window?: number | undefined,
  * How the window's rows are reduced. Default `"mean"`.
  */
 rows?: RowReduce | undefined, 
+/**
+ * What attention is multiplied with, before the group is reduced. Default: nothing.
+ */
+weight?: Weight | undefined, 
 /**
  * How the query heads of a KV head are reduced. Default `"mean"`.
  */
@@ -519,3 +775,54 @@ export type Tova = Record<symbol, never>;
  * Every layer gets the same.
  */
 export type Uniform = Record<symbol, never>;
+
+/**
+ * What a slot's score is multiplied with: the length of its value, or of what W_O makes of it.
+ */
+export type Weight = { 
+/**
+ * Length of what. Default `"output"`.
+ */
+by?: WeightBy | undefined, 
+/**
+ * How it is measured. Default `"l2"`.
+ */
+norm?: Norm | undefined, };
+
+/**
+ * What a slot's weight is the length of.
+ */
+export type WeightBy = "value" | "output";
+
+/**
+ * Another scorer's scores, (s + ε) times how much the slot's value can move the output: ‖v‖ or ‖v W_O‖ (mean over the query heads of a KV head).
+ *
+ * For scores that are not negative. Slots of the base's window stay protected.
+ */
+export type Weighted = { 
+/**
+ * Whose scores. Default `{ kind: "snapKV" }`.
+ */
+base?: Scorer | undefined, 
+/**
+ * ε, not negative. Default 0.
+ */
+epsilon?: number | undefined, 
+/**
+ * Length of what. Default `"output"`.
+ */
+by?: WeightBy | undefined, 
+/**
+ * How it is measured. Default `"l2"`.
+ */
+norm?: Norm | undefined, };
+
+/**
+ * Layers share the budget by given weights: those of a calibration, or of a search as in EvolKV (arXiv 2509.08315); kvpress's
+ * PerLayerCompressionPress.
+ */
+export type Weights = { 
+/**
+ * One number a layer, not negative; only their proportions matter. Layers that the list does not reach weigh as much as its last.
+ */
+weights: Array<number>, };

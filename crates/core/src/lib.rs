@@ -3,9 +3,11 @@
 mod error;
 mod ragged;
 mod recycle;
+mod rotation;
 mod shape;
 
 pub use error::{Error, Result};
 pub use ragged::{Indptr, Ragged, Scores, Selection};
 pub use recycle::recycle;
+pub use rotation::Rotation;
 pub use shape::{Codec, KvShape};

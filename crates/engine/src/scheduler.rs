@@ -174,9 +174,10 @@ impl Scheduler {
                 answer(reply, Ok(()));
             }
             Command::Compress { session, policy, reply } => {
+                let model = self.model.clone();
                 let result = self.idle(session).and_then(|state| {
                     let policy = policy.unwrap_or_else(|| state.policy.clone());
-                    guarded(|| state.compress(&policy))
+                    guarded(|| state.compress(&model, &policy))
                 });
                 if matches!(result, Err(Error::Internal { .. })) {
                     self.sessions.remove(&session);
@@ -205,7 +206,7 @@ impl Scheduler {
 
     fn create(&mut self, policy: Policy, needs: Needs) -> Result<u64> {
         let shape = self.model.shape();
-        let observer = Observer::new(shape, needs);
+        let observer = Observer::new(shape, &needs);
         let cache = KvCache::new(self.pool.clone(), shape)?;
         let (logits, unfed, vocabulary, job) = (None, None, HashSet::new(), None);
         Ok(self.add(SessionState {
@@ -412,7 +413,7 @@ impl Scheduler {
         let mut compression = None;
         if std::mem::take(&mut job.compress) {
             let policy = state.policy.clone();
-            match guarded(|| state.compress(&policy)) {
+            match guarded(|| state.compress(&self.model, &policy)) {
                 Ok(report) => compression = Some(report),
                 Err(error) => {
                     // A generation that fails before its first token leaves no trace; a prefill's tokens stay.

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use headwise_cache::KvCache;
 use headwise_core::{Error, KvShape, Result, Selection};
+use headwise_model::Model;
 use headwise_model::tokenizer::{DecodeStream, Tokenizer};
-use headwise_policy::{LayerInput, Policy};
+use headwise_policy::{LayerInput, ModelView, Policy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::observer::Observer;
@@ -249,10 +250,10 @@ impl SessionState {
     }
 
     /// Evicts what the policy does not keep and gives the memory back.
-    pub fn compress(&mut self, policy: &Policy) -> Result<CompressReport> {
+    pub fn compress(&mut self, model: &Model, policy: &Policy) -> Result<CompressReport> {
         let start = Instant::now();
         let before = self.memory();
-        if let Some(selections) = self.select(policy)? {
+        if let Some(selections) = self.select(model, policy)? {
             self.cache.compact_all(&selections)?;
             self.observer.compact(&selections);
             self.cache.pool().trim();
@@ -264,20 +265,21 @@ impl SessionState {
     }
 
     /// What the policy keeps of each layer, or nothing to do.
-    fn select(&self, policy: &Policy) -> Result<Option<Vec<Selection>>> {
+    fn select(&self, model: &Model, policy: &Policy) -> Result<Option<Vec<Selection>>> {
         let shape: KvShape = self.cache.shape();
         let seen = self.seen();
         if policy.keeps_all() || seen == 0 {
             return Ok(None);
         }
         // Fewer than the policy needs is its error to raise: it knows the scorer's name.
-        let (window, sums) = (self.observer.window(), self.observer.sums());
+        let (window, gathered) = (self.observer.window(), self.observer.gathered(shape.layers));
         let need = policy.needs().window_queries.min(window.len());
         let queries: Vec<Vec<f32>> = (0..shape.layers).map(|layer| window.last(layer, need)).collect();
         let query_positions: Vec<u32> = (seen - need..seen).map(|position| position as u32).collect();
         let views: Vec<Vec<_>> = (0..shape.layers).map(|layer| self.cache.heads(layer).collect()).collect();
         let positions: Vec<Vec<&[u32]>> =
             (0..shape.layers).map(|l| (0..shape.kv_heads).map(|h| self.cache.positions(l, h)).collect()).collect();
+        let outputs: Vec<_> = (0..shape.layers).map(|layer| model.output_projection(layer)).collect::<Result<_>>()?;
         let layers: Vec<_> = (0..shape.layers)
             .map(|layer| LayerInput {
                 layer,
@@ -285,7 +287,8 @@ impl SessionState {
                 positions: &positions[layer],
                 queries: &queries[layer],
                 query_positions: &query_positions,
-                running_sums: sums.map(|sums| sums.layer(layer)),
+                gathered: gathered.layer(layer),
+                model: ModelView { output: Some(outputs[layer]), rotation: Some(model.rotation()) },
                 shape,
                 seen,
                 scale: 1.0 / (shape.head_dim as f32).sqrt(),

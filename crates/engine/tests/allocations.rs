@@ -45,8 +45,8 @@ fn steps(sessions: usize, prompt: usize, options: &SamplerOptions) -> Vec<(usize
     let model = Model::load(&path, &mut |_| {}).unwrap();
     let pool = BlockPool::new(block_layout(model.shape().head_dim, Codec::F16), None).unwrap();
     let mut caches: Vec<_> = (0..sessions).map(|_| KvCache::new(pool.clone(), model.shape()).unwrap()).collect();
-    let needs = Needs { window_queries: 64, running_sums: true };
-    let mut observers: Vec<_> = (0..sessions).map(|_| Observer::new(model.shape(), needs)).collect();
+    let needs = Needs { window_queries: 64, running_sums: true, ..Needs::default() };
+    let mut observers: Vec<_> = (0..sessions).map(|_| Observer::new(model.shape(), &needs)).collect();
     let mut samplers: Vec<_> = (0..sessions).map(|_| Sampler::new(options.clone()).unwrap()).collect();
     let (mut space, seen) = (Workspace::default(), HashSet::from([3, 5]));
     let mut kept: Vec<Span<'static>> = Vec::new();

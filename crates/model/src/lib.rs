@@ -18,12 +18,13 @@ pub mod weights;
 
 use std::sync::atomic::AtomicBool;
 
-use headwise_core::{Codec, Error, KvShape, Result};
+use headwise_core::{Codec, Error, KvShape, Result, Rotation};
+use headwise_kernels::matmul::Matrix;
 
 pub use block::{Logits, Span, Wanted, Workspace};
 pub use config::{Architecture, Config};
 pub use load::{LoadPhase, LoadProgress};
-pub use tap::{LayerStep, LayerTap, NoTap};
+pub use tap::{LayerStep, LayerTap, NoTap, Turn};
 
 use block::llama::Decoder;
 use chat_template::ChatTemplate;
@@ -64,6 +65,22 @@ impl Model {
     /// positions; models are not trained so, and headwise computes frequencies in f64 whatever the weights are.
     pub fn round_frequencies(&mut self, precision: Codec) {
         self.decoder.rope.round(precision);
+    }
+
+    /// The rotary embedding.
+    pub fn rotation(&self) -> &dyn Rotation {
+        &self.decoder.rope
+    }
+
+    /// W_O of a layer, `[hidden][query heads · head_dim]`: what a head's output becomes in the residual stream.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a layer that the model does not have.
+    pub fn output_projection(&self, layer: usize) -> Result<Matrix<'_>> {
+        let layers = &self.decoder.weights.layers;
+        let found =
+            layers.get(layer).ok_or_else(|| Error::invalid("layer", layer, "an index below the number of layers"))?;
+        found.o.weight.matrix()
     }
 
     /// Dimensions and settings.

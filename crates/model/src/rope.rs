@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use headwise_core::{Codec, Error, Result};
+use headwise_core::{Codec, Error, Result, Rotation};
 
 use crate::config::{RopeConfig, RopePairing, RopeScaling};
 
@@ -57,9 +57,10 @@ impl Rope {
             };
         }
     }
+}
 
-    /// Appends cosine and sine of every frequency at `position`: `[head_dim / 2]` each.
-    pub fn push_angles(&self, position: u32, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+impl Rotation for Rope {
+    fn push_angles(&self, position: u32, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
         for frequency in &self.frequencies {
             let (s, c) = (frequency * position as f64).sin_cos();
             cos.push(c as f32);
@@ -67,8 +68,7 @@ impl Rope {
         }
     }
 
-    /// Rotates every head of one row, `[heads][head_dim]`, by the angles of its position, `[head_dim / 2]` each.
-    pub fn rotate(&self, row: &mut [f32], cos: &[f32], sin: &[f32]) {
+    fn rotate(&self, row: &mut [f32], cos: &[f32], sin: &[f32]) {
         let half = self.frequencies.len();
         let (cos, sin) = (&cos[..half], &sin[..half]);
         for head in row.chunks_exact_mut(2 * half) {

@@ -1,6 +1,7 @@
 //! The one way to look into a forward pass.
 
 use headwise_cache::BlockHandle;
+use headwise_core::Rotation;
 use headwise_kernels::HeadView;
 
 /// What a layer hands to a [`LayerTap`]: one span's rows, after its keys and values went into the cache and before attention.
@@ -15,6 +16,21 @@ pub struct LayerStep<'a> {
     /// Queries after rotation (and after the per-head norm, where a model has one), not scaled: `[rows][query heads][head_dim]`.
     /// In GGUF files of llama the numbers of a head are permuted, in queries and keys alike, so that dot products are the same.
     pub queries: &'a [f32],
+    /// Keys after rotation, as they were before they went into the cache: `[rows][KV heads][head_dim]`.
+    pub keys: &'a [f32],
+    /// What turned both.
+    pub turn: Turn<'a>,
+}
+
+/// How the rows of a step were turned by their positions.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn<'a> {
+    /// The rotary embedding.
+    pub rotation: &'a dyn Rotation,
+    /// Cosines, `[rows][head_dim / 2]`.
+    pub cos: &'a [f32],
+    /// Sines, `[rows][head_dim / 2]`.
+    pub sin: &'a [f32],
 }
 
 /// Sees what a policy asked for. A tap is called once a layer and span, layers ascending; taps of different spans may be

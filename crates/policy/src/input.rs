@@ -1,26 +1,10 @@
 //! What a policy sees of one layer.
 
-use headwise_core::{Error, KvShape, Result};
-use headwise_kernels::{Block, HeadView};
+use headwise_core::{Codec, Error, KvShape, Result, Rotation};
+use headwise_kernels::matmul::Matrix;
+use headwise_kernels::{Block, BlockLayout, HeadView};
 
-/// What must be gathered while the prompt is read. Keys and values need no gathering: they are in the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Needs {
-    /// Post-RoPE queries of this many last positions, every layer.
-    pub window_queries: usize,
-    /// The attention that each slot gets, summed over all queries, every layer. It cannot be had later.
-    pub running_sums: bool,
-}
-
-impl Needs {
-    /// What serves both.
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            window_queries: self.window_queries.max(other.window_queries),
-            running_sums: self.running_sums || other.running_sums,
-        }
-    }
-}
+use crate::gather::{ChunkAttention, ChunkGrid, Gathered, QueryMoments};
 
 /// One layer of a session, borrowed.
 pub struct LayerInput<'a, B> {
@@ -34,15 +18,25 @@ pub struct LayerInput<'a, B> {
     pub queries: &'a [f32],
     /// Positions of these queries, ascending, `[rows]`; the last is `seen − 1`.
     pub query_positions: &'a [u32],
-    /// The attention that each slot got from all queries since it was stored, summed: per query head one number for each slot of its KV head,
-    /// head after head. `None` where it was not gathered.
-    pub running_sums: Option<&'a [f32]>,
+    /// What was gathered while the prompt was read.
+    pub gathered: Gathered<'a>,
+    /// What of the model a scorer may ask for.
+    pub model: ModelView<'a>,
     /// Dimensions of the whole cache.
     pub shape: KvShape,
     /// Tokens seen so far (the next position), not slots left.
     pub seen: usize,
     /// What attention logits are multiplied with, 1/√D for most models.
     pub scale: f32,
+}
+
+/// What a scorer may ask of the layer's weights; `Default` is nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ModelView<'a> {
+    /// W_O, `[hidden][query heads · head_dim]`.
+    pub output: Option<Matrix<'a>>,
+    /// The rotary embedding.
+    pub rotation: Option<&'a dyn Rotation>,
 }
 
 impl<'a, B: Block> LayerInput<'a, B> {
@@ -69,9 +63,31 @@ impl<'a, B: Block> LayerInput<'a, B> {
 
     /// The sums of a KV head, `[group][slots]`. [`Error::ObservationMissing`] if none were gathered.
     pub fn running_sums(&self, scorer: &str, head: usize) -> Result<&'a [f32]> {
-        let sums = self.running_sums.ok_or_else(|| missing(scorer, "running attention sums", self.seen, 0))?;
+        let sums = self.gathered.running_sums.ok_or_else(|| missing(scorer, "running attention sums", self.seen, 0))?;
         let numbers = |heads: &[HeadView<B>]| self.shape.group * heads.iter().map(|head| head.len).sum::<usize>();
         Ok(&sums[numbers(&self.heads[..head])..numbers(&self.heads[..=head])])
+    }
+
+    /// Moments of the queries. [`Error::ObservationMissing`] if none were gathered.
+    pub fn query_moments(&self, scorer: &str) -> Result<&'a QueryMoments> {
+        let moments = self.gathered.query_moments.filter(|moments| moments.rows() > 0);
+        moments.ok_or_else(|| missing(scorer, "query moments", self.seen, 0))
+    }
+
+    /// Attention inside the chunks of this grid. [`Error::ObservationMissing`] if it was not gathered.
+    pub fn chunk_attention(&self, scorer: &str, grid: ChunkGrid) -> Result<&'a ChunkAttention> {
+        let found = self.gathered.chunk_attention.iter().find(|gathered| gathered.grid() == grid);
+        found.copied().ok_or_else(|| missing(scorer, "attention inside chunks", self.seen, 0))
+    }
+
+    /// W_O. [`Error::UnsupportedFeature`] where there is no model.
+    pub fn output(&self, scorer: &str) -> Result<Matrix<'a>> {
+        self.model.output.ok_or_else(|| without_model(scorer, "output projection"))
+    }
+
+    /// The rotary embedding. [`Error::UnsupportedFeature`] where there is no model.
+    pub fn rotation(&self, scorer: &str) -> Result<&'a dyn Rotation> {
+        self.model.rotation.ok_or_else(|| without_model(scorer, "rotary embedding"))
     }
 
     /// Checks that all slices have the shapes that their documentation says.
@@ -103,9 +119,12 @@ impl<'a, B: Block> LayerInput<'a, B> {
         }
         let row = self.shape.query_heads() * self.shape.head_dim;
         shape("window queries", self.query_positions.len() * row, self.queries.len())?;
-        if let Some(sums) = self.running_sums {
+        if let Some(sums) = self.gathered.running_sums {
             let slots: usize = self.heads.iter().map(|head| head.len).sum();
             shape("running sums", self.shape.group * slots, sums.len())?;
+        }
+        if let Some(output) = self.model.output {
+            shape("W_O", row, output.cols())?;
         }
         match self.query_positions.last() {
             Some(&last) if last as usize + 1 != self.seen => {
@@ -116,6 +135,62 @@ impl<'a, B: Block> LayerInput<'a, B> {
     }
 }
 
+/// Copies of some slots of a layer, as a layer of their own.
+pub(crate) struct Excerpt {
+    layout: BlockLayout,
+    blocks: Vec<Vec<Vec<u8>>>,
+    positions: Vec<Vec<u32>>,
+}
+
+impl<B: Block> LayerInput<'_, B> {
+    /// The slots of each head that are named, ascending, and nothing that was gathered.
+    pub(crate) fn excerpt(&self, slots: &[Vec<u32>]) -> Excerpt {
+        let layout =
+            self.heads.first().map_or(BlockLayout { codec: Codec::F32, head_dim: 1, slots: 1 }, |head| head.layout);
+        let (row, per_block) = (layout.row_bytes(), layout.slots);
+        let of_head = |(head, slots): (&HeadView<B>, &Vec<u32>)| -> Vec<Vec<u8>> {
+            let mut blocks = vec![vec![0; layout.bytes()]; layout.blocks_for(slots.len())];
+            for (to, &from) in slots.iter().enumerate() {
+                let (block, from) = (from as usize / per_block, from as usize % per_block * row);
+                let (out, to) = (&mut blocks[to / per_block], to % per_block * row);
+                out[to..to + row].copy_from_slice(&head.keys(block)[from..from + row]);
+                let half = layout.half_bytes();
+                out[half + to..half + to + row].copy_from_slice(&head.values(block)[from..from + row]);
+            }
+            blocks
+        };
+        let blocks = self.heads.iter().zip(slots).map(of_head).collect();
+        let picked =
+            |(positions, slots): (&&[u32], &Vec<u32>)| slots.iter().map(|&slot| positions[slot as usize]).collect();
+        Excerpt { layout, blocks, positions: self.positions.iter().zip(slots).map(picked).collect() }
+    }
+}
+
+impl Excerpt {
+    /// Runs `f` on the copy as a layer, which is in all else like `layer`.
+    pub fn with<B, R>(&self, layer: &LayerInput<B>, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R {
+        let view = |(blocks, positions): (_, &Vec<u32>)| HeadView { layout: self.layout, blocks, len: positions.len() };
+        let heads: Vec<_> = self.blocks.iter().map(|blocks| &blocks[..]).zip(&self.positions).map(view).collect();
+        let positions: Vec<&[u32]> = self.positions.iter().map(|row| &row[..]).collect();
+        f(&LayerInput {
+            layer: layer.layer,
+            heads: &heads,
+            positions: &positions,
+            queries: &[],
+            query_positions: &[],
+            gathered: Gathered::default(),
+            model: layer.model,
+            shape: layer.shape,
+            seen: layer.seen,
+            scale: layer.scale,
+        })
+    }
+}
+
 fn missing(scorer: &str, what: &str, need: usize, have: usize) -> Error {
     Error::ObservationMissing { scorer: scorer.into(), what: what.into(), need, have }
+}
+
+fn without_model(scorer: &str, what: &str) -> Error {
+    Error::UnsupportedFeature { feature: format!("{scorer} without a model's"), value: what.into() }
 }

@@ -13,28 +13,44 @@
 //! with its rounding, instead. Defaults live here and nowhere else.
 
 mod allocators;
+mod attention;
 mod budget;
+pub mod channels;
 pub mod compat;
 mod export;
+mod filters;
+pub mod gather;
 mod input;
 mod options;
+mod output_norms;
 mod policy;
 mod presets;
 mod registry;
+mod rows;
 mod scorers;
+mod second_stage;
 mod selectors;
 mod spec;
 
-pub use allocators::{Allocate, Allocator, Pyramid, Uniform};
+pub use allocators::{Allocate, Allocator, Pyramid, Share, Uniform, Weights};
 pub use budget::{Budget, apportion};
 pub use compat::Compat;
 pub use export::{Declarations, HEADER, presets_ts, types_ts};
-pub use input::{LayerInput, Needs};
+pub use filters::{Admit, Filter, SimLayer};
+pub use gather::{Gathered, Needs};
+pub use input::{LayerInput, ModelView};
 pub use options::{Common, Protect, Schedule, Span};
+pub use output_norms::{Norm, Weight, WeightBy};
 pub use policy::Policy;
 pub use presets::{
     AdaKVPolicy, CustomPolicy, Expand, FullPolicy, LookaheadPolicy, Preset, PyramidKVPolicy, StreamingLLMPolicy,
 };
-pub use scorers::{GroupReduce, KeyDiff, Knorm, PoolOrder, Pooling, Recency, RowReduce, Score, Scorer, SnapKV, Tova};
-pub use selectors::{AcrossHeads, PerHead, Select, Selector};
+pub use scorers::{
+    Compactor, Defensive, ExpectedAttention, GroupReduce, KeyDiff, Knorm, LeverageScore, Local, NonCausal, PoolOrder,
+    Pooling, Recency, RowReduce, Score, Scorer, SnapKV, Tova, Weighted,
+};
+pub use second_stage::SecondStage;
+pub use selectors::{
+    AcrossHeads, AcrossLayers, Candidates, Chunks, PerChunk, PerHead, Select, Selector, Shared, Stream,
+};
 pub use spec::{PolicySpec, ScorerPolicy};

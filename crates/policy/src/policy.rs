@@ -5,12 +5,14 @@ use headwise_kernels::Block;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::filters::Admit;
+use crate::selectors::Candidates;
 use crate::{
-    Allocate, Allocator, Budget, Compat, CustomPolicy, LayerInput, Needs, Protect, Schedule, Score, Scorer, Select,
-    Selector,
+    Allocate, Allocator, Budget, Compat, CustomPolicy, Filter, LayerInput, Needs, Protect, Schedule, Score, Scorer,
+    SecondStage, Select, Selector, Share,
 };
 
-/// Scorer + allocator + selector + protection + budget + schedule. Made from a [`crate::PolicySpec`].
+/// Scorer + filter + allocator + selector + second stage + protection + budget + schedule. Made from a [`crate::PolicySpec`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
@@ -18,8 +20,12 @@ pub struct Policy {
     pub scorer: Scorer,
     /// How the budget is split over the layers.
     pub allocator: Allocator,
-    /// Which slots of a layer stay.
+    /// Which slots stay.
     pub selector: Selector,
+    /// Which slots may compete at all; `None`: all.
+    pub filter: Option<Filter>,
+    /// A second look at what stays.
+    pub second_stage: Option<SecondStage>,
     /// What may not be evicted, beside the scorer's window.
     pub protect: Protect,
     /// How much may stay.
@@ -43,6 +49,8 @@ impl TryFrom<CustomPolicy> for Policy {
             scorer: spec.scorer,
             allocator: spec.allocator,
             selector: spec.selector,
+            filter: spec.filter,
+            second_stage: spec.second_stage,
             protect: common.protect,
             budget,
             schedule: common.schedule,
@@ -51,8 +59,11 @@ impl TryFrom<CustomPolicy> for Policy {
         policy.scorer.validate()?;
         policy.allocator.validate()?;
         policy.selector.validate()?;
+        policy.filter.as_ref().map_or(Ok(()), Filter::validate)?;
+        policy.second_stage.as_ref().map_or(Ok(()), SecondStage::validate)?;
         policy.protect.validate()?;
         policy.budget.validate()?;
+        policy.composes()?;
         if let Some(compat) = policy.compat {
             compat.validate(&policy)?;
         }
@@ -60,7 +71,7 @@ impl TryFrom<CustomPolicy> for Policy {
     }
 }
 
-/// The slots of one layer, told apart by whether they compete. `[kv head]`, ascending.
+/// The slots of one layer, told apart by whether they compete. `[kv head]`, ascending. What a filter has left out is in neither.
 struct Slots {
     protected: Vec<Vec<u32>>,
     open: Vec<Vec<u32>>,
@@ -69,12 +80,16 @@ struct Slots {
 impl Policy {
     /// What has to be gathered during prefill.
     pub fn needs(&self) -> Needs {
-        if self.keeps_all() { Needs::default() } else { self.scorer.needs() }
+        if self.keeps_all() {
+            return Needs::default();
+        }
+        let filter = self.filter.as_ref().map_or_else(Needs::default, Filter::needs);
+        self.scorer.needs().and(self.allocator.needs()).and(filter)
     }
 
     /// Whether nothing is ever evicted.
     pub fn keeps_all(&self) -> bool {
-        self.budget.is_everything()
+        self.budget.is_everything() && self.filter.is_none()
     }
 
     /// Whether a session compresses by itself after each prefill.
@@ -101,7 +116,7 @@ impl Policy {
     pub fn compress<B: Block>(&self, layers: &[LayerInput<B>]) -> Result<Vec<Selection>> {
         layers.iter().try_for_each(LayerInput::validate)?;
         if let Some(compat) = self.compat {
-            return each(layers, |layer| compat.select(self, layer));
+            return compat.compress(self, layers);
         }
         let Some(first) = layers.first() else { return Ok(Vec::new()) };
         if layers.len() != first.shape.layers || layers.iter().enumerate().any(|(index, input)| input.layer != index) {
@@ -114,33 +129,99 @@ impl Policy {
         let heads = first.shape.layers * first.shape.kv_heads;
         let slot_bytes = first.heads.first().map_or(1, |head| first.shape.slot_bytes(head.layout.codec));
         let budget = self.budget.slots(first.seen, heads, slot_bytes);
-        if layers.iter().flat_map(|layer| layer.heads).map(|head| head.len).sum::<usize>() <= budget {
+        let all: usize = layers.iter().flat_map(|layer| layer.heads).map(|head| head.len).sum();
+        if all <= budget && self.filter.is_none() {
             return Ok(layers.iter().map(|layer| Selection::all(&layer.lengths())).collect());
         }
 
-        let slots: Vec<Slots> = layers.iter().map(|layer| self.slots(layer)).collect();
+        let mut slots: Vec<Slots> = layers.iter().map(|layer| self.slots(layer)).collect();
         let protected: usize = slots.iter().flat_map(|layer| &layer.protected).map(Vec::len).sum();
         if budget < protected {
             return Err(self.below_protected(budget, protected, heads));
         }
+        // Scores are computed only where there is something to choose: a scorer that cannot judge a layer need not.
+        let needs_all = self.allocator.weighs() || self.selector.spans_layers() || self.filter_uses_scores();
+        let mut scores: Vec<Option<Scores>> = match needs_all {
+            true => each(layers, |layer| self.score(layer).map(Some))?,
+            false => layers.iter().map(|_| None).collect(),
+        };
+        if let Some(filter) = &self.filter {
+            let none = Scores::from_rows([]);
+            let admitted = each(layers, |layer| filter.admit(layer, scores[layer.layer].as_ref().unwrap_or(&none)))?;
+            slots.iter_mut().zip(&admitted).for_each(|(slots, admitted)| slots.admit(admitted));
+        }
         let available: Vec<usize> = slots.iter().map(|layer| layer.open.iter().map(Vec::len).sum()).collect();
-        let budgets = self.allocator.allocate(budget - protected, &available);
+        let budget = (budget - protected).min(available.iter().sum());
+        let mut candidates: Vec<Option<Candidates>> = Vec::with_capacity(layers.len());
+        for (layer, scores) in layers.iter().zip(&mut scores) {
+            candidates.push(scores.take().map(|scores| slots[layer.layer].candidates(layer, &scores)));
+        }
+        let budgets = self.split(budget, &available, layers, &candidates)?;
+        let whole =
+            |layer: usize| !self.selector.spans_layers() && (budgets[layer] == 0 || budgets[layer] == available[layer]);
+        let missing = each(layers, |layer| match candidates[layer.layer].is_some() || whole(layer.layer) {
+            true => Ok(None),
+            false => Ok(Some(slots[layer.layer].candidates(layer, &self.score(layer)?))),
+        })?;
+        let candidates: Vec<Candidates> = candidates
+            .into_iter()
+            .zip(missing)
+            .zip(&slots)
+            .map(|((there, missing), slots)| there.or(missing).unwrap_or_else(|| slots.unscored()))
+            .collect();
+        let counts = self.selector.counts_of_layers(&candidates, &budgets)?;
         each(layers, |layer| {
-            let slots = &slots[layer.layer];
-            match budgets[layer.layer] {
-                all if all == available[layer.layer] => slots.keep(&all_of(&slots.open), &layer.lengths()),
-                // Nothing to choose: a scorer that cannot judge this layer need not.
-                0 => slots.keep(&Ragged::from_rows(slots.open.iter().map(|_| Vec::new())), &layer.lengths()),
-                budget => {
-                    let scores = self.score(layer)?;
-                    let open = slots.open.iter().enumerate().map(|(head, open)| {
-                        let row = scores.row(head);
-                        open.iter().map(|&slot| row[slot as usize]).collect()
-                    });
-                    slots.keep(&self.selector.select(&Scores::from_rows(open), budget)?, &layer.lengths())
-                }
+            let (index, lengths) = (layer.layer, layer.lengths());
+            let own = &slots[index];
+            if counts[index].iter().zip(&own.open).all(|(&count, open)| count == open.len()) {
+                return own.keep(&all_of(&own.open), &lengths);
             }
+            let decides = index - index % self.selector.layers_per_choice();
+            let chosen = match &self.second_stage {
+                Some(stage) => stage.pick(layer, &own.open, &candidates[index], &counts[index])?,
+                None if counts[decides] == counts[index] && slots[decides].open == own.open => {
+                    self.selector.pick(&candidates[decides], &counts[index])?
+                }
+                None => self.selector.pick(&candidates[index], &counts[index])?,
+            };
+            own.keep(&chosen, &lengths)
         })
+    }
+
+    fn filter_uses_scores(&self) -> bool {
+        self.filter.as_ref().is_some_and(Filter::uses_scores)
+    }
+
+    /// What the layers get of `budget`, which is at most all that is available.
+    fn split<B: Block>(
+        &self,
+        budget: usize,
+        available: &[usize],
+        layers: &[LayerInput<B>],
+        candidates: &[Option<Candidates>],
+    ) -> Result<Vec<usize>> {
+        let scores = |layer: usize| candidates[layer].as_ref().map(|candidates| &candidates.scores);
+        let weights = each(layers, |layer| match scores(layer.layer) {
+            Some(scores) if self.allocator.weighs() => self.allocator.weigh(layer, scores),
+            _ => Ok(1.0),
+        })?;
+        let share = |layer: usize| Share { available: available[layer], weight: weights[layer], scores: scores(layer) };
+        let shares: Vec<Share> = (0..layers.len()).map(share).collect();
+        Ok(self.allocator.allocate(budget, &shares))
+    }
+
+    /// [`Error::InvalidPolicy`] for parts that contradict each other.
+    fn composes(&self) -> Result<()> {
+        let refuse = |reason: String| Err(Error::InvalidPolicy { reason });
+        if self.selector.spans_layers() && !matches!(self.allocator, Allocator::Uniform(_)) {
+            let (selector, allocator) = (self.selector.kind(), self.allocator.kind());
+            return refuse(format!("selector {selector} lets layers compete, so allocator {allocator} has no say"));
+        }
+        if self.second_stage.is_some() && !self.selector.keeps_the_best() {
+            let selector = self.selector.kind();
+            return refuse(format!("a second stage chooses slot by slot, which selector {selector} does not"));
+        }
+        Ok(())
     }
 
     fn slots<B: Block>(&self, layer: &LayerInput<B>) -> Slots {
@@ -172,6 +253,31 @@ impl Policy {
 }
 
 impl Slots {
+    /// The competing slots with their scores, from those of all slots.
+    fn candidates<B>(&self, layer: &LayerInput<B>, scores: &Scores) -> Candidates {
+        let heads = self.open.iter().enumerate();
+        let rows = heads.clone().map(|(head, open)| {
+            let row = scores.row(head);
+            open.iter().map(|&slot| row[slot as usize]).collect()
+        });
+        let positions =
+            heads.map(|(head, open)| open.iter().map(|&slot| layer.positions[head][slot as usize]).collect());
+        Candidates { scores: Scores::from_rows(rows), positions: positions.collect() }
+    }
+
+    /// Candidates that nobody needs to tell apart.
+    fn unscored(&self) -> Candidates {
+        let zeros = self.open.iter().map(|open| vec![0.0; open.len()]);
+        Candidates { scores: Scores::from_rows(zeros), positions: self.open.clone() }
+    }
+
+    /// Takes away what a filter does not admit.
+    fn admit(&mut self, admitted: &[Vec<bool>]) {
+        for (open, admitted) in self.open.iter_mut().zip(admitted) {
+            open.retain(|&slot| admitted[slot as usize]);
+        }
+    }
+
     /// The protected slots and the chosen ones of the open slots (`chosen` indexes `open`), ascending.
     fn keep(&self, chosen: &Ragged<u32>, lengths: &[usize]) -> Result<Selection> {
         let rows = (0..lengths.len()).map(|head| {
@@ -190,7 +296,7 @@ fn all_of(open: &[Vec<u32>]) -> Ragged<u32> {
 }
 
 /// Runs `f` on every layer in parallel; the first error in layer order wins, whichever thread was first.
-fn each<B: Block, T: Send>(
+pub(crate) fn each<B: Block, T: Send>(
     layers: &[LayerInput<B>],
     f: impl Fn(&LayerInput<B>) -> Result<T> + Sync + Send,
 ) -> Result<Vec<T>> {

@@ -3,7 +3,7 @@
 
 use headwise_core::{Codec, Error, KvShape, Selection};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::{Budget, LayerInput, Policy, PolicySpec};
+use headwise_policy::{Budget, Gathered, LayerInput, ModelView, Policy, PolicySpec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -80,7 +80,8 @@ impl Cache {
                 positions: &positions[layer],
                 queries: &self.queries,
                 query_positions: &query_positions,
-                running_sums: None,
+                gathered: Gathered::default(),
+                model: ModelView::default(),
                 shape: self.shape,
                 seen: self.seen,
                 scale: 0.5,

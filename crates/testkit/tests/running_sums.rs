@@ -35,7 +35,8 @@ impl<'m> Sequence<'m> {
     fn new(model: &'m Model) -> Self {
         let shape = model.shape();
         let pool = BlockPool::new(block_layout(shape.head_dim, Codec::F32), None).unwrap();
-        let observer = Observer::new(shape, Needs { window_queries: 2 * PROMPT, running_sums: true });
+        let observer =
+            Observer::new(shape, &Needs { window_queries: 2 * PROMPT, running_sums: true, ..Needs::default() });
         Self { model, cache: KvCache::new(pool, shape).unwrap(), observer, space: Workspace::default() }
     }
 
@@ -54,7 +55,7 @@ impl<'m> Sequence<'m> {
 
     /// The sums of a layer.
     fn sums(&self, layer: usize) -> &[f32] {
-        self.observer.sums().unwrap().layer(layer)
+        self.observer.running_sums().unwrap().layer(layer)
     }
 
     /// What the last `rows` rows give to the slots of a layer, in f64.
@@ -133,7 +134,7 @@ fn a_failed_pass_leaves_no_trace_and_clones_go_their_own_ways() {
     let mut sequence = Sequence::new(&model);
     sequence.feed(&tokens(0, 60), 20);
     let all = |observer: &Observer| -> Vec<Vec<f32>> {
-        (0..model.shape().layers).map(|layer| observer.sums().unwrap().layer(layer).to_vec()).collect()
+        (0..model.shape().layers).map(|layer| observer.running_sums().unwrap().layer(layer).to_vec()).collect()
     };
     let before = all(&sequence.observer);
     let position = sequence.cache.next_position();

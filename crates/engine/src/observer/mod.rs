@@ -3,9 +3,11 @@
 //! What a pass brings is staged and only taken over by [`Observer::commit`], so that a pass which fails half-way leaves no trace. Clones share
 //! what is remembered until one of them commits.
 
+mod gatherer;
 mod sums;
 mod window;
 
+pub use gatherer::Gatherers;
 pub use sums::RunningSums;
 pub use window::QueryWindow;
 
@@ -13,20 +15,46 @@ use headwise_cache::BlockHandle;
 use headwise_core::{KvShape, Selection};
 use headwise_kernels::HeadView;
 use headwise_model::{LayerStep, LayerTap};
-use headwise_policy::Needs;
+use headwise_policy::gather::{ChunkAttention, QueryMoments};
+use headwise_policy::{Gathered, Needs};
 
-/// The last queries and, where they are needed, the running sums of attention.
+/// The last queries and whatever else is needed.
 #[derive(Clone)]
 pub struct Observer {
     window: QueryWindow,
     sums: Option<RunningSums>,
+    moments: Option<Gatherers<QueryMoments>>,
+    chunks: Vec<Gatherers<ChunkAttention>>,
+}
+
+/// What was gathered, ready to be lent to a policy layer by layer.
+pub struct View<'a> {
+    observer: &'a Observer,
+    /// `[layer][grid]`
+    chunks: Vec<Vec<&'a ChunkAttention>>,
+}
+
+impl View<'_> {
+    /// What was gathered of a layer.
+    pub fn layer(&self, layer: usize) -> Gathered<'_> {
+        Gathered {
+            running_sums: self.observer.sums.as_ref().map(|sums| sums.layer(layer)),
+            query_moments: self.observer.moments.as_ref().map(|moments| moments.layer(layer)),
+            chunk_attention: &self.chunks[layer],
+        }
+    }
 }
 
 impl Observer {
     /// Remembers nothing yet and gathers what `needs` says, for each layer of `shape`.
-    pub fn new(shape: KvShape, needs: Needs) -> Self {
-        let window = QueryWindow::new(shape, needs.window_queries);
-        Self { window, sums: needs.running_sums.then(|| RunningSums::new(shape)) }
+    pub fn new(shape: KvShape, needs: &Needs) -> Self {
+        let of_grid = |&grid: &_| Gatherers::new(shape.layers, ChunkAttention::new(shape, grid));
+        Self {
+            window: QueryWindow::new(shape, needs.window_queries),
+            sums: needs.running_sums.then(|| RunningSums::new(shape)),
+            moments: needs.query_moments.then(|| Gatherers::new(shape.layers, QueryMoments::new(shape))),
+            chunks: needs.chunk_attention.iter().map(of_grid).collect(),
+        }
     }
 
     /// The last queries.
@@ -35,13 +63,22 @@ impl Observer {
     }
 
     /// The running sums, if they are gathered.
-    pub fn sums(&self) -> Option<&RunningSums> {
+    pub fn running_sums(&self) -> Option<&RunningSums> {
         self.sums.as_ref()
+    }
+
+    /// What was gathered beside the last queries.
+    pub fn gathered(&self, layers: usize) -> View<'_> {
+        let chunks = |layer: usize| self.chunks.iter().map(|grid| grid.layer(layer)).collect();
+        View { observer: self, chunks: (0..layers).map(chunks).collect() }
     }
 
     /// Bytes of what is remembered, shared ones included.
     pub fn bytes(&self) -> usize {
-        self.window.bytes() + self.sums.as_ref().map_or(0, RunningSums::bytes)
+        self.window.bytes()
+            + self.sums.as_ref().map_or(0, RunningSums::bytes)
+            + self.moments.as_ref().map_or(0, |moments| moments.bytes(QueryMoments::bytes))
+            + self.chunks.iter().map(|grid| grid.bytes(ChunkAttention::bytes)).sum::<usize>()
     }
 
     /// Takes over what the pass brought.
@@ -50,6 +87,10 @@ impl Observer {
         if let Some(sums) = &mut self.sums {
             sums.commit();
         }
+        if let Some(moments) = &mut self.moments {
+            moments.commit();
+        }
+        self.chunks.iter_mut().for_each(Gatherers::commit);
     }
 
     /// Forgets what the pass brought.
@@ -58,6 +99,10 @@ impl Observer {
         if let Some(sums) = &mut self.sums {
             sums.discard();
         }
+        if let Some(moments) = &mut self.moments {
+            moments.discard();
+        }
+        self.chunks.iter_mut().for_each(Gatherers::discard);
     }
 
     /// Follows a compaction of the cache, layer by layer.
@@ -71,6 +116,13 @@ impl Observer {
 impl LayerTap for Observer {
     fn layer(&mut self, step: &LayerStep<'_>) {
         self.window.layer(step);
+        if let Some(moments) = &mut self.moments {
+            let turn = step.turn;
+            moments.stage(step.layer).push(step.queries, turn.rotation, turn.cos, turn.sin);
+        }
+        for grid in &mut self.chunks {
+            grid.stage(step.layer).push(step.queries, step.keys);
+        }
     }
 
     fn sums(&mut self, layer: usize, heads: &[HeadView<'_, BlockHandle>]) -> Option<&mut [f32]> {

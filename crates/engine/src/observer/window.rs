@@ -94,7 +94,18 @@ impl LayerTap for QueryWindow {
 
 #[cfg(test)]
 mod tests {
+    use headwise_core::Rotation;
+    use headwise_model::Turn;
+
     use super::*;
+
+    #[derive(Debug)]
+    struct Still;
+
+    impl Rotation for Still {
+        fn push_angles(&self, _: u32, _: &mut Vec<f32>, _: &mut Vec<f32>) {}
+        fn rotate(&self, _: &mut [f32], _: &[f32], _: &[f32]) {}
+    }
 
     const SHAPE: KvShape = KvShape { layers: 2, kv_heads: 1, group: 2, head_dim: 2 };
 
@@ -102,7 +113,9 @@ mod tests {
     fn feed(window: &mut QueryWindow, from: usize, to: usize) {
         for layer in 0..SHAPE.layers {
             let queries: Vec<f32> = (from..to).flat_map(|r| [(100 * layer + r) as f32; 4]).collect();
-            window.layer(&LayerStep { layer, first_position: from as u32, rows: to - from, queries: &queries });
+            let turn = Turn { rotation: &Still, cos: &[], sin: &[] };
+            let first_position = from as u32;
+            window.layer(&LayerStep { layer, first_position, rows: to - from, queries: &queries, keys: &[], turn });
         }
     }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headwise_core::{Error, Result, recycle};
+use headwise_core::{Error, Result, Rotation, recycle};
 use headwise_kernels::CacheLines;
 use headwise_kernels::attend::{Job, Query, attend_batch};
 use headwise_kernels::matmul::{Product, dequantize_row, linear, linear_all};
@@ -14,7 +14,7 @@ use super::span::{Logits, Span, Team, Workspace};
 use crate::config::Config;
 use crate::elementwise::{add, for_each_row, rms_norm, rms_norm_heads, swiglu};
 use crate::rope::Rope;
-use crate::tap::LayerStep;
+use crate::tap::{LayerStep, Turn};
 use crate::weights::{Layer, Linear, Weights};
 
 #[derive(Debug)]
@@ -164,7 +164,13 @@ impl Decoder {
             let slots = scaled(rows, kv_heads * head_dim);
             span.cache.append(index, &space.k[slots.clone()], &space.v[slots], first_position)?;
             let queries = &space.q[scaled(rows, heads * head_dim)];
-            span.tap.layer(&LayerStep { layer: index, first_position, rows: rows.len(), queries });
+            let keys = &space.k[scaled(rows, kv_heads * head_dim)];
+            let turn = Turn {
+                rotation: &self.rope,
+                cos: &space.cos[scaled(rows, head_dim / 2)],
+                sin: &space.sin[scaled(rows, head_dim / 2)],
+            };
+            span.tap.layer(&LayerStep { layer: index, first_position, rows: rows.len(), queries, keys, turn });
         }
         Ok(())
     }

@@ -2,8 +2,7 @@ use headwise_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::Allocate;
-use crate::apportion;
+use super::{Allocate, Share, by_weight};
 
 /// PyramidKV (arXiv 2406.02069): a straight line from the first layer down to the last.
 ///
@@ -25,11 +24,11 @@ impl Default for Pyramid {
 }
 
 impl Allocate for Pyramid {
-    fn allocate(&self, budget: usize, available: &[usize]) -> Vec<usize> {
+    fn allocate(&self, budget: usize, layers: &[Share<'_>]) -> Vec<usize> {
         let last = 1.0 / self.beta as f64;
-        let step = (2.0 - 2.0 * last) / available.len().saturating_sub(1).max(1) as f64;
-        let line: Vec<f64> = (0..available.len()).map(|layer| (2.0 - last - layer as f64 * step).max(0.0)).collect();
-        apportion(budget, &line, available)
+        let step = (2.0 - 2.0 * last) / layers.len().saturating_sub(1).max(1) as f64;
+        let line: Vec<f64> = (0..layers.len()).map(|layer| (2.0 - last - layer as f64 * step).max(0.0)).collect();
+        by_weight(budget, &line, layers)
     }
 
     fn validate(&self) -> Result<()> {
@@ -44,17 +43,23 @@ impl Allocate for Pyramid {
 mod tests {
     use super::*;
 
+    fn split(pyramid: Pyramid, budget: usize, available: &[usize]) -> Vec<usize> {
+        let layers: Vec<Share> =
+            available.iter().map(|&available| Share { available, weight: 1.0, scores: None }).collect();
+        pyramid.allocate(budget, &layers)
+    }
+
     #[test]
     fn the_line_falls_from_twice_the_mean_to_a_twentieth_of_it() {
-        let lengths = Pyramid::default().allocate(300, &[1000; 3]);
+        let lengths = split(Pyramid::default(), 300, &[1000; 3]);
         assert_eq!(lengths, [195, 100, 5]);
-        assert_eq!(Pyramid { beta: 1 }.allocate(300, &[1000; 3]), [100; 3]);
-        assert_eq!(Pyramid::default().allocate(300, &[1000]), [300]);
+        assert_eq!(split(Pyramid { beta: 1 }, 300, &[1000; 3]), [100; 3]);
+        assert_eq!(split(Pyramid::default(), 300, &[1000]), [300]);
     }
 
     #[test]
     fn what_a_layer_cannot_fill_goes_to_the_others() {
-        assert_eq!(Pyramid::default().allocate(300, &[150; 3]), [150, 143, 7]);
-        assert_eq!(Pyramid::default().allocate(1000, &[150; 3]), [150; 3]);
+        assert_eq!(split(Pyramid::default(), 300, &[150; 3]), [150, 143, 7]);
+        assert_eq!(split(Pyramid::default(), 1000, &[150; 3]), [150; 3]);
     }
 }

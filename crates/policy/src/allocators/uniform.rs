@@ -1,15 +1,14 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::Allocate;
-use crate::apportion;
+use super::{Allocate, Share, by_weight};
 
 /// Every layer gets the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
 pub struct Uniform {}
 
 impl Allocate for Uniform {
-    fn allocate(&self, budget: usize, available: &[usize]) -> Vec<usize> {
-        apportion(budget, &vec![1.0; available.len()], available)
+    fn allocate(&self, budget: usize, layers: &[Share<'_>]) -> Vec<usize> {
+        by_weight(budget, &vec![1.0; layers.len()], layers)
     }
 }

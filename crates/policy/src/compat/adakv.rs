@@ -8,7 +8,8 @@ use crate::{AcrossHeads, LayerInput, Policy, Score, Scorer, Selector};
 
 fn known(policy: &Policy) -> Result<()> {
     match (&policy.scorer, &policy.selector) {
-        (Scorer::SnapKV(_), _) | (Scorer::Recency(_), Selector::PerHead(_)) => Ok(()),
+        (Scorer::SnapKV(_), Selector::PerHead(_) | Selector::AcrossHeads(_)) => Ok(()),
+        (Scorer::Recency(_), Selector::PerHead(_)) => Ok(()),
         (scorer, _) => Err(Compat::Adakv.lacks(&format!("this composition over {}", scorer.kind()))),
     }
 }
@@ -24,7 +25,7 @@ pub(super) fn lengths(policy: &Policy, seen: usize, layers: usize) -> Result<Vec
 /// How many slots before the window each head keeps, from scores without the window; `base` is the layer's even share.
 /// Rounded head by head in f32, so that their sum is not always heads · base.
 pub fn capacities(ada: &AcrossHeads, scores: &Scores, base: usize) -> Result<Vec<usize>> {
-    let counts = ada.counts(scores, scores.rows() * base, base)?;
+    let counts = ada.wins(scores, scores.rows() * base, base)?;
     let floor = (base as f64 * ada.floor) as usize as f32;
     let rounded =
         counts.iter().map(|&count| (count as f32 * (1.0 - ada.floor) as f32 + floor).round_ties_even() as usize);
@@ -50,16 +51,16 @@ pub(super) fn select<B: Block>(policy: &Policy, layer: &LayerInput<B>) -> Result
     let base = integer_layer(policy, capacity, seen, layer.layer, layer.shape.layers);
     let room = seen as i64 - window as i64;
     let all = match policy.selector {
-        Selector::PerHead(_) => (seen as i64) < base + window as i64,
         Selector::AcrossHeads(_) => base > room,
+        _ => (seen as i64) < base + window as i64,
     };
     if all || room < 0 {
         return Ok(everything(heads, seen));
     }
     let (base, scores) = (base.max(0) as usize, before_window(&policy.score(layer)?, window));
     let counts = match &policy.selector {
-        Selector::PerHead(_) => vec![base; heads],
         Selector::AcrossHeads(ada) => capacities(ada, &scores, base)?,
+        _ => vec![base; heads],
     };
     top_and_window(&scores, &counts, seen)
 }

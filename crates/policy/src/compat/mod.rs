@@ -4,6 +4,7 @@
 //! defaults: give the ones that the source uses.
 
 pub mod adakv;
+mod defensive_kv;
 pub mod kvcache_factory;
 pub mod kvpress;
 
@@ -12,6 +13,7 @@ use headwise_kernels::Block;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::policy::each;
 use crate::{Allocator, Budget, LayerInput, Policy, Protect, Score, Scorer, selectors};
 
 /// Whose arithmetic to reproduce. What the source does not have is refused by name.
@@ -24,6 +26,8 @@ pub enum Compat {
     Adakv,
     /// Zefan-Cai/KVCache-Factory at c97f9d70: window on top; pyramids are integers, flat for short prompts.
     KvcacheFactory,
+    /// FFY0/DefensiveKV at 9251b95e: window and first stage compete with the layer's largest score, by which a layer can lose them.
+    DefensiveKv,
 }
 
 impl Compat {
@@ -36,6 +40,9 @@ impl Compat {
         if matches!(policy.budget, Budget::Bytes(_)) {
             return Err(self.lacks("budgets in bytes"));
         }
+        if self != Self::Kvpress && (policy.filter.is_some() || policy.second_stage.is_some()) {
+            return Err(self.lacks("filters and second stages"));
+        }
         self.lengths(policy, 1, 1).map(|_| ()).or_else(|error| match error {
             Error::UnsupportedFeature { .. } => Err(error),
             _ => Ok(()),
@@ -44,9 +51,10 @@ impl Compat {
 
     /// Scores as the source has them, `[kv head][slot]`.
     pub(crate) fn score<B: Block>(self, policy: &Policy, layer: &LayerInput<B>) -> Result<Scores> {
-        match (self, &policy.scorer) {
-            (Self::Kvpress, Scorer::Recency(_)) => Ok(kvpress::streaming_scores(policy, layer)),
-            (_, scorer) => scorer.score(layer),
+        match self {
+            Self::Kvpress => kvpress::score(policy, layer),
+            Self::DefensiveKv => defensive_kv::score(policy, layer),
+            Self::Adakv | Self::KvcacheFactory => policy.scorer.score(layer),
         }
     }
 
@@ -57,23 +65,27 @@ impl Compat {
             Self::Kvpress => kvpress::lengths(policy, seen, layers),
             Self::Adakv => adakv::lengths(policy, seen, layers),
             Self::KvcacheFactory => kvcache_factory::lengths(policy, seen, layers),
+            Self::DefensiveKv => defensive_kv::lengths(policy, seen, layers),
         }
     }
 
-    /// What stays of one layer. The sources know one-shot compression after prefill only, so every head must hold all slots.
-    pub(crate) fn select<B: Block>(self, policy: &Policy, layer: &LayerInput<B>) -> Result<Selection> {
-        if layer.heads.iter().any(|head| head.len != layer.seen) {
-            return Err(self.lacks("compression of a cache that was compressed before"));
-        }
-        if layer.layer >= layer.shape.layers {
-            return Err(Error::invalid("layer", layer.layer, "an index below the number of layers"));
+    /// What stays of every layer. The sources know one-shot compression after prefill only, so every head must hold all slots.
+    pub(crate) fn compress<B: Block>(self, policy: &Policy, layers: &[LayerInput<B>]) -> Result<Vec<Selection>> {
+        for layer in layers {
+            if layer.heads.iter().any(|head| head.len != layer.seen) {
+                return Err(self.lacks("compression of a cache that was compressed before"));
+            }
+            if layer.layer >= layer.shape.layers {
+                return Err(Error::invalid("layer", layer.layer, "an index below the number of layers"));
+            }
         }
         let kept = match self {
-            Self::Kvpress => kvpress::select(policy, layer)?,
-            Self::Adakv => adakv::select(policy, layer)?,
-            Self::KvcacheFactory => kvcache_factory::select(policy, layer)?,
+            Self::Kvpress => each(layers, |layer| kvpress::select(policy, layer))?,
+            Self::Adakv => each(layers, |layer| adakv::select(policy, layer))?,
+            Self::KvcacheFactory => each(layers, |layer| kvcache_factory::select(policy, layer))?,
+            Self::DefensiveKv => defensive_kv::select(policy, layers)?,
         };
-        Selection::new(kept, &layer.lengths())
+        kept.into_iter().zip(layers).map(|(kept, layer)| Selection::new(kept, &layer.lengths())).collect()
     }
 
     fn lacks(self, what: &str) -> Error {
@@ -81,6 +93,7 @@ impl Compat {
             Self::Kvpress => "kvpress",
             Self::Adakv => "adakv",
             Self::KvcacheFactory => "kvcacheFactory",
+            Self::DefensiveKv => "defensiveKv",
         };
         Error::UnsupportedFeature { feature: format!("compat {name}"), value: what.into() }
     }
@@ -93,6 +106,14 @@ fn wanted(budget: Budget, seen: usize) -> f64 {
         Budget::Keep(keep) => seen as f64 * keep,
         Budget::Ratio(ratio) => seen as f64 * (1.0 - ratio),
         Budget::Bytes(_) => seen as f64,
+    }
+}
+
+/// What of `count` of the `seen` tokens a budget asks for before any rounding.
+fn wanted_of(budget: Budget, seen: usize, count: usize) -> f64 {
+    match budget {
+        Budget::TokensPerHead(tokens) => count as f64 * tokens as f64 / seen.max(1) as f64,
+        _ => wanted(budget, count),
     }
 }
 

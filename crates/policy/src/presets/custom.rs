@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Expand;
-use crate::{Allocator, Common, Scorer, Selector};
+use crate::{Allocator, Common, Filter, Scorer, SecondStage, Selector};
 
 /// The composed form: any scorer with any allocator and selector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
@@ -14,10 +14,18 @@ pub struct CustomPolicy {
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub allocator: Allocator,
-    /// Which slots of a layer stay. Default `{ kind: "perHead" }`.
+    /// Which slots stay. Default `{ kind: "perHead" }`.
     #[serde(default)]
     #[ts(optional, as = "Option<_>")]
     pub selector: Selector,
+    /// Which slots may compete at all, however large the budget. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub filter: Option<Filter>,
+    /// A second look at what stays (CriticalKV). Default: none.
+    #[serde(default, rename = "secondStage", skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub second_stage: Option<SecondStage>,
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
@@ -30,6 +38,8 @@ impl CustomPolicy {
             scorer: scorer.into(),
             allocator: Allocator::default(),
             selector: Selector::default(),
+            filter: None,
+            second_stage: None,
             common: Common::default(),
         }
     }

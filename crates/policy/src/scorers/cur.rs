@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Score;
-use super::rows::{each_key, each_value};
 use crate::LayerInput;
+use crate::rows::{each_key, each_value};
 
 /// CUR decomposition's leverage (CurDKV, arXiv 2509.15038, as in kvpress): squared norms ‖k‖² and ‖v‖² stand for the leverage scores of the
 /// key and value matrices, each divided by its sum over a block of neighbours, so that a slot competes with those around it.

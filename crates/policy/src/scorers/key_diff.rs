@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Score;
-use super::rows::each_key;
 use crate::LayerInput;
+use crate::rows::each_key;
 
 /// KeyDiff (arXiv 2504.15364): score −cos(k, anchor), where the anchor is the mean of the head's normalised keys: keys that are
 /// unlike the others stay. Needs no queries.

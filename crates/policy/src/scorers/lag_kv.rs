@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Score;
-use super::rows::{each_key, each_value};
 use crate::LayerInput;
+use crate::rows::{each_key, each_value};
 
 /// LagKV (arXiv 2504.04704): slots stay whose keys and values spread most when they are measured by those that follow.
 ///

@@ -39,13 +39,19 @@ registry! {
         cur::Cur = "cur",
         observed_attention::ObservedAttention = "observedAttention",
         h2o::H2O = "h2o",
+        expected_attention::ExpectedAttention = "expectedAttention",
+        leverage::LeverageScore = "leverage",
+        non_causal::NonCausal = "nonCausal",
+        compactor::Compactor = "compactor",
+        defensive::Defensive = "defensive",
+        local::Local = "local",
+        weighted::Weighted = "weighted",
         recency::Recency = "recency",
         random::Random = "random",
     }
 }
 
-mod rows;
-
+pub(crate) use defensive::Parts;
 pub use snap_kv::{GroupReduce, PoolOrder, Pooling, RowReduce};
 
 impl Score for Scorer {
@@ -73,4 +79,13 @@ pub(crate) fn with_window(mut rows: Vec<Vec<f32>>, lengths: &[usize]) -> Scores 
         row.resize(length, best + 1.0);
     }
     Scores::from_rows(rows)
+}
+
+/// Makes all numbers z-scores: minus their mean, divided by their standard deviation (divisor n − 1), which is taken as 1e−6 at least.
+pub(crate) fn standardize(rows: &mut [Vec<f64>]) {
+    let count = rows.iter().map(Vec::len).sum::<usize>();
+    let mean = rows.iter().flatten().sum::<f64>() / count.max(1) as f64;
+    let squares: f64 = rows.iter().flatten().map(|x| (x - mean).powi(2)).sum();
+    let deviation = (squares / count.saturating_sub(1).max(1) as f64).sqrt().max(1e-6);
+    rows.iter_mut().flatten().for_each(|x| *x = (*x - mean) / deviation);
 }

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
-use crate::{LayerInput, Needs};
+use crate::output_norms::Weights;
+use crate::{LayerInput, Needs, Weight};
 
 /// SnapKV (arXiv 2404.14469): how much the last prompt queries attend to a slot.
 ///
@@ -23,6 +24,10 @@ pub struct SnapKV {
     /// How the window's rows are reduced. Default `"mean"`.
     #[ts(optional, as = "Option<_>")]
     pub rows: RowReduce,
+    /// What attention is multiplied with, before the group is reduced. Default: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub weight: Option<Weight>,
     /// How the query heads of a KV head are reduced. Default `"mean"`.
     #[ts(optional, as = "Option<_>")]
     pub group: GroupReduce,
@@ -39,6 +44,7 @@ impl Default for SnapKV {
         Self {
             window: 32,
             rows: RowReduce::Mean,
+            weight: None,
             group: GroupReduce::Mean,
             pool: Pooling::Max { kernel: 7 },
             order: PoolOrder::GroupFirst,
@@ -133,14 +139,24 @@ pub enum PoolOrder {
 
 impl SnapKV {
     /// Scores of the slots of a head that are before the window.
-    fn head<B: Block>(&self, layer: &LayerInput<B>, window: &Window, head: usize) -> Result<Vec<f32>> {
+    fn head<B: Block>(
+        &self,
+        layer: &LayerInput<B>,
+        window: &Window,
+        weights: Option<&Weights>,
+        head: usize,
+    ) -> Result<Vec<f32>> {
         let start = window.positions.first().map_or(layer.seen, |&first| first as usize);
         let (length, open) = (layer.heads[head].len, layer.slots_before(head, start));
         if open == 0 {
             return Ok(Vec::new());
         }
         let kernel = WindowScores { rows: self.rows.into() };
-        let attention = kernel.run(window, head, layer.heads.len(), layer.heads[head], layer.positions[head])?;
+        let mut attention = kernel.run(window, head, layer.heads.len(), layer.heads[head], layer.positions[head])?;
+        if let Some(weights) = weights {
+            let weights = weights.by_query_head(head, layer.heads[head])?;
+            attention.iter_mut().zip(weights).for_each(|(score, weight)| *score *= weight);
+        }
         let rows = attention.chunks_exact(length).map(|row| &row[..open]);
         let (group, reduce) = (layer.shape.group, self.group.into());
         match self.order {
@@ -196,8 +212,9 @@ impl Score for SnapKV {
         let (queries, positions) = layer.window("snapKV", self.window)?;
         let scale = layer.scale;
         let window = Window { queries, positions, query_heads: layer.shape.query_heads(), scale };
+        let weights = self.weight.map(|weight| weight.of("snapKV", layer)).transpose()?;
         let heads = 0..layer.heads.len();
-        let rows = heads.map(|head| self.head(layer, &window, head)).collect::<Result<Vec<_>>>()?;
+        let rows = heads.map(|head| self.head(layer, &window, weights.as_ref(), head)).collect::<Result<Vec<_>>>()?;
         Ok(with_window(rows, &layer.lengths()))
     }
 

@@ -1,9 +1,9 @@
-use headwise_core::{Error, Ragged, Result, Scores};
+use headwise_core::{Error, Result, Scores};
 use headwise_kernels::{topk, topk_across_heads};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{Select, lengths, top_of_heads};
+use super::{Candidates, Select, lengths};
 use crate::apportion;
 
 /// Ada-KV (arXiv 2407.11550, NeurIPS 2025): the heads of a layer compete for its slots.
@@ -31,7 +31,7 @@ impl Default for AcrossHeads {
 
 impl AcrossHeads {
     /// c_h: how many of the `budget` best scores of the layer lie in each head. `base` is the even share of a head.
-    pub(crate) fn counts(&self, scores: &Scores, budget: usize, base: usize) -> Result<Vec<usize>> {
+    pub(crate) fn wins(&self, scores: &Scores, budget: usize, base: usize) -> Result<Vec<usize>> {
         if !self.normalize {
             return counts(scores, budget);
         }
@@ -54,15 +54,16 @@ pub(crate) fn counts(scores: &Scores, budget: usize) -> Result<Vec<usize>> {
 }
 
 impl Select for AcrossHeads {
-    fn select(&self, scores: &Scores, budget: usize) -> Result<Ragged<u32>> {
+    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>> {
+        let scores = &layer.scores;
         let caps = lengths(scores);
         let budget = budget.min(caps.iter().sum());
         let heads = caps.len().max(1);
         let base = budget as f64 / heads as f64;
-        let counts = self.counts(scores, budget, budget / heads)?;
+        let counts = self.wins(scores, budget, budget / heads)?;
         let shares: Vec<f64> =
             counts.iter().map(|&count| count as f64 * (1.0 - self.floor) + self.floor * base).collect();
-        top_of_heads(scores, &apportion(budget, &shares, &caps))
+        Ok(apportion(budget, &shares, &caps))
     }
 
     fn validate(&self) -> Result<()> {

@@ -1,14 +1,48 @@
-//! Which slots of a layer stay, given their scores and the layer's budget.
+//! Which slots stay, given their scores and the budget.
 
 use headwise_core::{Ragged, Result, Scores};
 use headwise_kernels::topk;
+use rayon::prelude::*;
 
 use crate::registry::registry;
 
-/// Picks slots of one layer.
-pub trait Select {
-    /// `scores` holds the competing slots only. Returns ascending indices into its rows, exactly `min(budget, all)` of them.
-    fn select(&self, scores: &Scores, budget: usize) -> Result<Ragged<u32>>;
+/// The slots of one layer that compete.
+pub struct Candidates {
+    /// Their scores, `[kv head][candidate]`.
+    pub scores: Scores,
+    /// Their positions in the text, ascending, `[kv head][candidate]`.
+    pub positions: Vec<Vec<u32>>,
+}
+
+/// Decides how many slots each head keeps, and which.
+pub trait Select: Sync {
+    /// Whether layers compete with each other, so that no allocator has a say.
+    fn spans_layers(&self) -> bool {
+        false
+    }
+
+    /// How many slots each head of one layer keeps, `[kv heads]`: exactly `min(budget, all)` together. Not called where layers compete.
+    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>>;
+
+    /// [`counts`](Self::counts) of every layer, `[layers][kv heads]`, where layers compete.
+    fn counts_of_layers(&self, layers: &[Candidates], budgets: &[usize]) -> Result<Vec<Vec<usize>>> {
+        layers.par_iter().zip(budgets).map(|(layer, &budget)| self.counts(layer, budget)).collect()
+    }
+
+    /// Whether a head keeps its best slots, whichever they are, so that a second stage may choose in its place.
+    fn keeps_the_best(&self) -> bool {
+        true
+    }
+
+    /// Ascending indices of the candidates that stay, as many as counted.
+    fn pick(&self, layer: &Candidates, counts: &[usize]) -> Result<Ragged<u32>> {
+        top_of_heads(&layer.scores, counts)
+    }
+
+    /// How many layers share one choice: the first of them decides. 1: each for itself.
+    fn layers_per_choice(&self) -> usize {
+        1
+    }
 
     /// Checks the options.
     fn validate(&self) -> Result<()> {
@@ -18,16 +52,40 @@ pub trait Select {
 
 registry! {
     ($)
-    /// Which slots of a layer stay.
+    /// Which slots stay.
     pub enum Selector via with_selector {
         per_head::PerHead = "perHead",
         across_heads::AcrossHeads = "acrossHeads",
+        across_layers::AcrossLayers = "acrossLayers",
+        shared::Shared = "shared",
+        chunks::Chunks = "chunks",
+        per_chunk::PerChunk = "perChunk",
     }
 }
 
 impl Select for Selector {
-    fn select(&self, scores: &Scores, budget: usize) -> Result<Ragged<u32>> {
-        with_selector!(self, selector => selector.select(scores, budget))
+    fn spans_layers(&self) -> bool {
+        with_selector!(self, selector => selector.spans_layers())
+    }
+
+    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>> {
+        with_selector!(self, selector => selector.counts(layer, budget))
+    }
+
+    fn counts_of_layers(&self, layers: &[Candidates], budgets: &[usize]) -> Result<Vec<Vec<usize>>> {
+        with_selector!(self, selector => selector.counts_of_layers(layers, budgets))
+    }
+
+    fn keeps_the_best(&self) -> bool {
+        with_selector!(self, selector => selector.keeps_the_best())
+    }
+
+    fn pick(&self, layer: &Candidates, counts: &[usize]) -> Result<Ragged<u32>> {
+        with_selector!(self, selector => selector.pick(layer, counts))
+    }
+
+    fn layers_per_choice(&self) -> usize {
+        with_selector!(self, selector => selector.layers_per_choice())
     }
 
     fn validate(&self) -> Result<()> {
@@ -36,6 +94,8 @@ impl Select for Selector {
 }
 
 pub(crate) use across_heads::counts;
+pub use across_layers::Stream;
+pub(crate) use chunks::best_chunks;
 
 impl Default for Selector {
     fn default() -> Self {
@@ -52,4 +112,27 @@ pub(crate) fn top_of_heads(scores: &Scores, counts: &[usize]) -> Result<Ragged<u
 /// Lengths of the rows.
 pub(crate) fn lengths(scores: &Scores) -> Vec<usize> {
     scores.iter().map(<[f32]>::len).collect()
+}
+
+/// As many slots for each head, as far as it has them.
+pub(crate) fn even_counts(layer: &Candidates, budget: usize) -> Vec<usize> {
+    let caps = lengths(&layer.scores);
+    crate::apportion(budget, &vec![1.0; caps.len()], &caps)
+}
+
+impl Candidates {
+    /// The sum of the heads' scores, `[candidate]`. [`Error::UnsupportedFeature`] when the heads do not hold the same positions.
+    fn joined(&self, selector: &str) -> Result<Vec<f32>> {
+        if self.positions.iter().any(|row| *row != self.positions[0]) {
+            return Err(headwise_core::Error::UnsupportedFeature {
+                feature: format!("selector {selector} on"),
+                value: "heads that hold different positions".into(),
+            });
+        }
+        let mut sum = vec![0.0f64; self.positions.first().map_or(0, Vec::len)];
+        for row in self.scores.iter() {
+            sum.iter_mut().zip(row).for_each(|(sum, &score)| *sum += f64::from(score));
+        }
+        Ok(sum.into_iter().map(|sum| sum as f32).collect())
+    }
 }

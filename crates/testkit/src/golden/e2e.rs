@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use headwise_cache::{BlockPool, KvCache, block_layout};
 use headwise_core::{Codec, Selection};
 use headwise_model::{LayerStep, LayerTap, Model, Span, Wanted, Workspace};
-use headwise_policy::{LayerInput, Policy};
+use headwise_policy::{Gathered, LayerInput, ModelView, Policy};
 
 use super::case::{Case, Outcome, fail, number};
 use super::compare;
@@ -154,7 +154,11 @@ impl<'m> Sequence<'m> {
                 positions: &positions[layer],
                 queries: &self.window.layers[layer],
                 query_positions: &query_positions,
-                running_sums: None,
+                gathered: Gathered::default(),
+                model: ModelView {
+                    output: self.model.output_projection(layer).ok(),
+                    rotation: Some(self.model.rotation()),
+                },
                 shape,
                 seen: self.seen,
                 scale: 1.0 / (shape.head_dim as f32).sqrt(),

@@ -33,3 +33,24 @@ fn number(codec: Codec, bytes: &[u8]) -> f32 {
         Codec::F16 => f16::from_ne_bytes([bytes[0], bytes[1]]).to_f32(),
     }
 }
+
+/// All keys of a head, `[slots][head_dim]`.
+pub(crate) fn keys<B: Block>(head: HeadView<B>) -> Vec<f32> {
+    let mut keys = Vec::with_capacity(head.len * head.layout.head_dim);
+    each_key(head, |_, key| keys.extend_from_slice(key));
+    keys
+}
+
+/// All values of a head, `[slots][head_dim]`.
+pub(crate) fn values<B: Block>(head: HeadView<B>) -> Vec<f32> {
+    let mut values = Vec::with_capacity(head.len * head.layout.head_dim);
+    each_value(head, |_, value| values.extend_from_slice(value));
+    values
+}
+
+/// Euclidean norms of a head's values, `[slots]`.
+pub(crate) fn value_norms<B: Block>(head: HeadView<B>) -> Vec<f32> {
+    let mut norms = Vec::with_capacity(head.len);
+    each_value(head, |_, value| norms.push(value.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32));
+    norms
+}

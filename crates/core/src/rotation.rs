@@ -1,0 +1,24 @@
+use std::fmt::Debug;
+
+/// How a model turns queries and keys by their position (rotary embedding): what makes un-rotated keys out of stored ones.
+///
+/// Turning by the cosines and the negated sines of a position undoes turning by it.
+pub trait Rotation: Debug + Sync {
+    /// Appends cosine and sine of every frequency at `position`: `[head_dim / 2]` each.
+    fn push_angles(&self, position: u32, cos: &mut Vec<f32>, sin: &mut Vec<f32>);
+
+    /// Turns every head of one row, `[heads][head_dim]`, by these cosines and sines, `[head_dim / 2]` each. They may be means over positions.
+    fn rotate(&self, row: &mut [f32], cos: &[f32], sin: &[f32]);
+
+    /// Turns one row from its position to another.
+    fn renumber(&self, row: &mut [f32], from: u32, to: u32) {
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        self.push_angles(from, &mut cos, &mut sin);
+        sin.iter_mut().for_each(|sin| *sin = -*sin);
+        self.rotate(row, &cos, &sin);
+        cos.clear();
+        sin.clear();
+        self.push_angles(to, &mut cos, &mut sin);
+        self.rotate(row, &cos, &sin);
+    }
+}

@@ -1,0 +1,49 @@
+//! What has to be gathered while the prompt is read, because it cannot be had later, and what it is gathered in.
+//!
+//! A gatherer takes the rows of a pass as they come. What it holds afterwards does not depend on how the prompt was cut.
+
+mod chunk_attention;
+mod query_moments;
+
+pub use chunk_attention::{ChunkAttention, ChunkGrid};
+pub use query_moments::{Moments, QueryMoments};
+
+/// What a scorer needs beside keys and values, which are in the cache.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Post-RoPE queries of this many last positions, every layer.
+    pub window_queries: usize,
+    /// The attention that each slot gets, summed over all queries, every layer. It cannot be had later.
+    pub running_sums: bool,
+    /// Mean and covariance of all queries before their rotation. They cannot be had later.
+    pub query_moments: bool,
+    /// The attention inside each chunk of a grid, every query seeing every key. It cannot be had later.
+    pub chunk_attention: Vec<ChunkGrid>,
+}
+
+impl Needs {
+    /// What serves both.
+    pub fn and(mut self, other: Self) -> Self {
+        self.window_queries = self.window_queries.max(other.window_queries);
+        self.running_sums |= other.running_sums;
+        self.query_moments |= other.query_moments;
+        for grid in other.chunk_attention {
+            if !self.chunk_attention.contains(&grid) {
+                self.chunk_attention.push(grid);
+            }
+        }
+        self
+    }
+}
+
+/// What was gathered of one layer, borrowed; `Default` is nothing.
+#[derive(Clone, Copy, Default)]
+pub struct Gathered<'a> {
+    /// The attention that each slot got from all queries since it was stored, summed: per query head one number for each slot of its KV head,
+    /// head after head. `None` where it was not gathered.
+    pub running_sums: Option<&'a [f32]>,
+    /// Moments of the queries before their rotation.
+    pub query_moments: Option<&'a QueryMoments>,
+    /// Attention inside chunks, one a grid.
+    pub chunk_attention: &'a [&'a ChunkAttention],
+}

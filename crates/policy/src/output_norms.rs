@@ -1,0 +1,173 @@
+//! How much a value can move a head's output, or the residual stream: ‖v‖, ‖v W_O‖.
+
+use headwise_core::{KvShape, Result};
+use headwise_kernels::matmul::{GgmlDType, Matrix, dequantize_row, linear};
+use headwise_kernels::{Block, HeadView};
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use crate::{LayerInput, rows};
+
+/// Values whose products with W_O are held at once.
+const ROWS: usize = 256;
+
+/// How long a vector is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Sum of magnitudes (CriticalKV, DefensiveKV). Costs as much as the output projection of the whole prompt.
+    L1,
+    /// Euclidean (LaProx), through the D × D Gram matrix of each head's part of W_O: a small share of that cost.
+    #[default]
+    L2,
+}
+
+/// W_O of one layer, ready to measure values with.
+pub(crate) struct OutputNorms {
+    norm: Norm,
+    dim: usize,
+    /// Per query head W_O's columns as a matrix `[hidden][head_dim]` (L1), or their Gram matrix `[head_dim][head_dim]` (L2); f32 in bytes.
+    heads: Vec<Vec<u8>>,
+    rows: usize,
+}
+
+impl OutputNorms {
+    /// From W_O, `[hidden][query heads · head_dim]`.
+    pub fn new(output: Matrix<'_>, shape: KvShape, norm: Norm) -> Result<Self> {
+        let (dim, heads, hidden) = (shape.head_dim, shape.query_heads(), output.rows());
+        let mut row = vec![0.0; output.cols()];
+        // Columns of each head, transposed where their Gram matrix is wanted: [head_dim][hidden].
+        let mut columns = vec![vec![0.0f32; hidden * dim]; heads];
+        for out in 0..hidden {
+            dequantize_row(output, out, &mut row)?;
+            for (head, part) in columns.iter_mut().zip(row.chunks_exact(dim)) {
+                match norm {
+                    Norm::L1 => head[out * dim..][..dim].copy_from_slice(part),
+                    Norm::L2 => part.iter().enumerate().for_each(|(d, &x)| head[d * hidden + out] = x),
+                }
+            }
+        }
+        let rows = match norm {
+            Norm::L1 => hidden,
+            Norm::L2 => dim,
+        };
+        let ready = |columns: Vec<f32>| match norm {
+            Norm::L1 => Ok(bytes(&columns)),
+            Norm::L2 => {
+                let mut gram = vec![0.0; dim * dim];
+                linear(&mut gram, &columns, Matrix::new(&bytes(&columns), GgmlDType::F32, dim, hidden)?, None)?;
+                Ok(bytes(&gram))
+            }
+        };
+        let heads = columns.into_iter().map(ready).collect::<Result<Vec<_>>>()?;
+        Ok(Self { norm, dim, heads, rows })
+    }
+
+    /// ‖v W_O‖ of values `[slots][head_dim]` through the part of a query head.
+    pub fn of(&self, query_head: usize, values: &[f32]) -> Result<Vec<f32>> {
+        let w = Matrix::new(&self.heads[query_head], GgmlDType::F32, self.rows, self.dim)?;
+        let mut product = vec![0.0; ROWS.min(values.len() / self.dim) * self.rows];
+        let mut norms = Vec::with_capacity(values.len() / self.dim);
+        for values in values.chunks(ROWS * self.dim) {
+            let product = &mut product[..values.len() / self.dim * self.rows];
+            linear(product, values, w, None)?;
+            match self.norm {
+                Norm::L1 => {
+                    norms.extend(product.chunks_exact(self.rows).map(|row| row.iter().map(|x| x.abs()).sum::<f32>()))
+                }
+                Norm::L2 => {
+                    let pairs = product.chunks_exact(self.dim).zip(values.chunks_exact(self.dim));
+                    norms.extend(pairs.map(|(y, v)| y.iter().zip(v).map(|(y, v)| y * v).sum::<f32>().max(0.0).sqrt()));
+                }
+            }
+        }
+        Ok(norms)
+    }
+
+    /// The mean over the query heads of a KV head, `[slots]`.
+    pub fn mean(&self, head: usize, group: usize, values: &[f32]) -> Result<Vec<f32>> {
+        let mut mean = vec![0.0; values.len() / self.dim];
+        for query_head in head * group..(head + 1) * group {
+            mean.iter_mut().zip(self.of(query_head, values)?).for_each(|(mean, norm)| *mean += norm / group as f32);
+        }
+        Ok(mean)
+    }
+}
+
+fn bytes(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|x| x.to_ne_bytes()).collect()
+}
+
+/// What a slot's score is multiplied with: the length of its value, or of what W_O makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Weight {
+    /// Length of what. Default `"output"`.
+    #[ts(optional, as = "Option<_>")]
+    pub by: WeightBy,
+    /// How it is measured. Default `"l2"`.
+    #[ts(optional, as = "Option<_>")]
+    pub norm: Norm,
+}
+
+/// What a slot's weight is the length of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightBy {
+    /// v, the same for all query heads.
+    Value,
+    /// v W_O, with the part of W_O that belongs to the query head.
+    #[default]
+    Output,
+}
+
+/// Weights of one layer.
+pub(crate) struct Weights {
+    norm: Norm,
+    output: Option<OutputNorms>,
+    group: usize,
+}
+
+impl Weight {
+    /// Ready to weigh the slots of a layer. `who` asks, for errors.
+    pub(crate) fn of<B: Block>(&self, who: &str, layer: &LayerInput<B>) -> Result<Weights> {
+        let output = match self.by {
+            WeightBy::Output => Some(OutputNorms::new(layer.output(who)?, layer.shape, self.norm)?),
+            WeightBy::Value => None,
+        };
+        Ok(Weights { norm: self.norm, output, group: layer.shape.group })
+    }
+}
+
+impl Weights {
+    /// Weights of the slots of a KV head for each query head, `[group][slots]`.
+    pub fn by_query_head<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
+        match &self.output {
+            Some(norms) => {
+                let values = rows::values(view);
+                let heads = head * self.group..(head + 1) * self.group;
+                Ok(heads.map(|query_head| norms.of(query_head, &values)).collect::<Result<Vec<_>>>()?.concat())
+            }
+            None => Ok(self.lengths(view).repeat(self.group)),
+        }
+    }
+
+    /// Their mean over the query heads, `[slots]`.
+    pub fn mean<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
+        match &self.output {
+            Some(norms) => norms.mean(head, self.group, &rows::values(view)),
+            None => Ok(self.lengths(view)),
+        }
+    }
+
+    fn lengths<B: Block>(&self, view: HeadView<B>) -> Vec<f32> {
+        match self.norm {
+            Norm::L2 => rows::value_norms(view),
+            Norm::L1 => {
+                let mut norms = Vec::with_capacity(view.len);
+                rows::each_value(view, |_, value| norms.push(value.iter().map(|x| x.abs()).sum()));
+                norms
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+use headwise_core::{Error, Result, Scores};
+use headwise_kernels::{Block, Pool1d};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{Score, with_window};
+use crate::output_norms::{Norm, OutputNorms};
+use crate::{LayerInput, Needs, attention, rows};
+
+/// DefensiveKV (arXiv 2510.13334): against the worst case instead of the mean. A slot is worth the most that any query of the window gave it.
+///
+/// Attention of each query head and window row is averaged over `kernel` neighbours and scaled back to the mass that it had; s_j is the maximum over
+/// rows and query heads, but at least the head's mean; times u_j, the mean over the query heads of ‖v_j W_O‖₁ as a share of its sum over the layer's
+/// KV heads. The slots that together hold `mass` of a head's mean attention, the window's own share included, come before all others (+ 1: s · u is at
+/// most 1), so that they never lose to a slot of another head or layer but by being too many.
+///
+/// The published code takes the window's share from the wrong columns, leaves out the slot that crosses the bound, and gives protected slots and the
+/// window the layer's maximum, by which a layer can lose its window to others: see `compat`. Its normalisation over heads (the paper's text says
+/// tokens) is kept, for the published results come from it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Defensive {
+    /// Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+    #[ts(optional, as = "Option<_>")]
+    pub window: usize,
+    /// Odd width of the average. Default 5.
+    #[ts(optional, as = "Option<_>")]
+    pub kernel: usize,
+    /// Share of the mean attention that is put first, in [0, 1]. Default 0.9.
+    #[ts(optional, as = "Option<_>")]
+    pub mass: f64,
+    /// How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+    #[ts(optional, as = "Option<_>")]
+    pub norm: Norm,
+}
+
+impl Default for Defensive {
+    fn default() -> Self {
+        Self { window: 32, kernel: 5, mass: 0.9, norm: Norm::L1 }
+    }
+}
+
+/// One KV head.
+pub(crate) struct Parts {
+    /// Mean attention of the slots before the window.
+    pub mean: Vec<f64>,
+    /// s · u of these slots.
+    pub scores: Vec<f32>,
+    /// Mean attention to the window itself.
+    pub window: f64,
+}
+
+impl Defensive {
+    /// What the scores are made of, for each KV head.
+    pub(crate) fn parts<B: Block>(&self, layer: &LayerInput<B>) -> Result<Vec<Parts>> {
+        let start = layer.seen.saturating_sub(self.window);
+        let norms = OutputNorms::new(layer.output("defensive")?, layer.shape, self.norm)?;
+        let heads = (0..layer.heads.len()).into_par_iter();
+        let all = heads.map(|head| {
+            let open = layer.slots_before(head, start);
+            let attention = attention::rows(layer, "defensive", self.window, head)?;
+            let count = attention.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+            let mut parts = Parts { mean: vec![0.0; open], scores: vec![0.0; open], window: 0.0 };
+            for row in attention.iter().flatten() {
+                let (before, window) = row.split_at(open);
+                parts.window += window.iter().map(|&p| f64::from(p)).sum::<f64>() / count;
+                parts.mean.iter_mut().zip(before).for_each(|(mean, &p)| *mean += f64::from(p) / count);
+                let pooled = Pool1d::Average { kernel: self.kernel }.run(before)?;
+                let sum = |row: &[f32]| row.iter().map(|&p| f64::from(p)).sum::<f64>();
+                let kept = sum(&pooled);
+                let scale = if kept > 0.0 { (sum(before) / kept) as f32 } else { 0.0 };
+                parts.scores.iter_mut().zip(&pooled).for_each(|(best, &p)| *best = best.max(p * scale));
+            }
+            let floor = parts.scores.iter().map(|&s| f64::from(s)).sum::<f64>() / open.max(1) as f64;
+            parts.scores.iter_mut().for_each(|score| *score = score.max(floor as f32));
+            let mut norms = norms.mean(head, layer.shape.group, &rows::values(layer.heads[head]))?;
+            norms.truncate(open);
+            Ok((parts, norms))
+        });
+        let (mut parts, norms): (Vec<Parts>, Vec<Vec<f32>>) = all.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let positions: Vec<&[u32]> =
+            layer.positions.iter().zip(&norms).map(|(row, norms)| &row[..norms.len()]).collect();
+        for (head, parts) in parts.iter_mut().enumerate() {
+            for (slot, score) in parts.scores.iter_mut().enumerate() {
+                // Heads that no longer hold the token have no say.
+                let share = |(row, norms): (&&[u32], &Vec<f32>)| match row.get(slot) == Some(&positions[head][slot]) {
+                    true => norms[slot],
+                    false => row.binary_search(&positions[head][slot]).map_or(0.0, |at| norms[at]),
+                };
+                let sum: f32 = positions.iter().zip(&norms).map(share).sum();
+                *score *= if sum > 0.0 { norms[head][slot] / sum } else { 0.0 };
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The slots that hold most of the mean attention, in falling order, before their sum reaches `bound`.
+    pub(crate) fn heaviest(mean: &[f64], bound: f64) -> Vec<usize> {
+        let total: f64 = mean.iter().sum();
+        let mut order: Vec<usize> = (0..mean.len()).collect();
+        order.sort_by(|&a, &b| mean[b].total_cmp(&mean[a]));
+        let mut sum = 0.0;
+        let reaches = order.iter().position(|&slot| {
+            sum += mean[slot];
+            sum / total >= bound
+        });
+        order.truncate(reaches.unwrap_or(0));
+        order
+    }
+}
+
+impl Score for Defensive {
+    fn needs(&self) -> Needs {
+        Needs { window_queries: self.window, ..Needs::default() }
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        let rows = self.parts(layer)?.into_iter().map(|Parts { mean, mut scores, window }| {
+            let all = mean.iter().sum::<f64>() + window;
+            let mut order: Vec<usize> = (0..mean.len()).collect();
+            order.sort_by(|&a, &b| mean[b].total_cmp(&mean[a]));
+            let mut held = window;
+            for slot in order {
+                if held >= self.mass * all {
+                    break;
+                }
+                held += mean[slot];
+                scores[slot] += 1.0;
+            }
+            scores
+        });
+        Ok(with_window(rows.collect(), &layer.lengths()))
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(1..=4096).contains(&self.window) {
+            return Err(Error::invalid("defensive.window", self.window, "between 1 and 4096"));
+        }
+        if self.kernel.is_multiple_of(2) || self.kernel > 4095 {
+            return Err(Error::invalid("defensive.kernel", self.kernel, "odd, at most 4095"));
+        }
+        match (0.0..=1.0).contains(&self.mass) {
+            true => Ok(()),
+            false => Err(Error::invalid("defensive.mass", self.mass, "between 0 and 1")),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use headwise_core::{Error, Result, Scores};
+use headwise_kernels::Block;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{Score, Scorer, SnapKV};
+use crate::{LayerInput, Needs, Weight};
+
+/// Another scorer's scores, (s + ε) times how much the slot's value can move the output: ‖v‖ or ‖v W_O‖ (mean over the query heads of a KV head).
+///
+/// For scores that are not negative. Slots of the base's window stay protected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Weighted {
+    /// Whose scores. Default `{ kind: "snapKV" }`.
+    #[ts(optional, as = "Option<Scorer>")]
+    pub base: Box<Scorer>,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub weight: Weight,
+    /// ε, not negative. Default 0.
+    #[ts(optional, as = "Option<_>")]
+    pub epsilon: f64,
+}
+
+impl Default for Weighted {
+    fn default() -> Self {
+        Self { base: Box::new(SnapKV::default().into()), weight: Weight::default(), epsilon: 0.0 }
+    }
+}
+
+impl Score for Weighted {
+    fn needs(&self) -> Needs {
+        self.base.needs()
+    }
+
+    fn window(&self) -> usize {
+        self.base.window()
+    }
+
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        let mut scores = self.base.score(layer)?;
+        let weights = self.weight.of("weighted", layer)?;
+        for (head, &view) in layer.heads.iter().enumerate() {
+            let weights = weights.mean(head, view)?;
+            let weigh = |(score, weight): (&mut f32, f32)| *score = (*score + self.epsilon as f32) * weight;
+            scores.row_mut(head).iter_mut().zip(weights).for_each(weigh);
+        }
+        Ok(scores)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.base.validate()?;
+        match self.epsilon >= 0.0 && self.epsilon.is_finite() {
+            true => Ok(()),
+            false => Err(Error::invalid("weighted.epsilon", self.epsilon, "a finite number, not negative")),
+        }
+    }
+}
