@@ -73,9 +73,27 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * AhaKV (arXiv 2506.03762): attention of the last queries, sharpened as much as length blunts it, times a prior from the values.
+ *
+ * s_j = γ_j · Σ softmax(λ q · k)_j over the window's rows, mean over the query heads of a KV head. λ = √(2 ln(i / b) / d), with i the tokens that the row
+ * sees and b the slots that a head keeps, in place of 1/√d: so the mean entropy of normally distributed logits stays near ln b whatever the length.
+ * Where i ≤ b nothing would be evicted, and 1/√d stays. γ = AvgPool(‖v‖²) over its maximum, over all slots of the head. The pool's width is in no
+ * public source; 7 here. The paper goes on at decode; this is its state after the prefill.
+ */
+export type AhaKV = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Odd width of the average of the values' prior. Default 7.
+ */
+kernel?: number | undefined, };
+
+/**
  * How the budget is split over the layers.
  */
-export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } & Pyramid | { "kind": "weights" } & Weights;
+export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } & Pyramid | { "kind": "weights" } & Weights | { "kind": "cake" } & CakeLayers | { "kind": "entropy" } & Entropy | { "kind": "dynamicKV" } & DynamicKVLayers;
 
 /**
  * How much of the cache may stay. Exactly one of the four.
@@ -86,6 +104,169 @@ export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } 
  * Layers and heads share the total as allocator and selector say; protected slots count.
  */
 export type Budget = { "tokensPerHead": number } | { "keep": number } | { "ratio": number } | { "bytes": number };
+
+/**
+ * CAKE's scores (arXiv 2503.12491, ICLR 2025): mean attention of the window's rows plus γ times its variance over them (divisor rows − 1), averaged over
+ * `kernel` neighbours, mean over the query heads of a KV head. A slot that is wanted now and then counts as one that is wanted always.
+ */
+export type Cake = { 
+/**
+ * Last tokens whose queries vote and which stay, 2 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * γ, weight of the variance, not negative. Default 200.
+ */
+gamma?: number | undefined, 
+/**
+ * Odd width of the average. Default 5.
+ */
+kernel?: number | undefined, };
+
+/**
+ * CAKE (arXiv 2503.12491, ICLR 2025): layers share the budget by how widely and how changeably their window looks, H^(1/τ₁) · V^(1/τ₂).
+ *
+ * H = −Σ a ln(a + 1e−10) and V = Σ of the variance over the window's rows (divisor rows − 1), both over all query heads and the slots before the
+ * window, whose attention is that of the whole row and so does not sum to 1. The published code cuts earlier layers again after each layer, which leads
+ * to the same shares; here all are known at once. The paper's τ for Llama 3.1 are 1.6 and 0.4 at 1024 slots, 1.6 and 0.6 at 128.
+ */
+export type CakeLayers = { 
+/**
+ * Last tokens whose queries count, 2 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * τ₁, positive. Default 1.
+ */
+spread?: number | undefined, 
+/**
+ * τ₂, positive. Default 1.
+ */
+shift?: number | undefined, };
+
+/**
+ * CAKE (arXiv 2503.12491, ICLR 2025): scores of mean and variance, layers share by how widely and how changeably they look.
+ */
+export type CakePolicy = { 
+/**
+ * τ₁. Default 1.
+ */
+spread?: number | undefined, 
+/**
+ * τ₂. Default 1.
+ */
+shift?: number | undefined, 
+/**
+ * Last tokens whose queries vote and which stay, 2 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * γ, weight of the variance, not negative. Default 200.
+ */
+gamma?: number | undefined, 
+/**
+ * Odd width of the average. Default 5.
+ */
+kernel?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
+ * CapKV (arXiv 2604.25975, as in kvpress): how much of what the values can say is lost with a slot, by its leverage among values that are weighed by the
+ * attention which queries to come are expected to give.
+ *
+ * Per query head: c_j = exp(τ (cos(k_j, μ) − the largest)), with μ the mean query turned to the next positions (as in `expectedAttention`);
+ * M = I + Σ (c_j + ε) v_j v_jᵀ; s_j = c_j · v_jᵀ M⁻¹ v_j, mean over the query heads of a KV head. The first slots take no part and get the layer's largest
+ * score + 1. The paper takes the product ⟨k, μ⟩ itself, which ranks otherwise. Computed in f64.
+ */
+export type CapKV = { 
+/**
+ * First slots that get the largest score, at most 16. Default 4.
+ */
+first?: number | undefined, 
+/**
+ * τ, not negative. Default 5.
+ */
+temperature?: number | undefined, 
+/**
+ * ε, not negative. Default 1e-6.
+ */
+epsilon?: number | undefined, 
+/**
+ * Positions to come that are averaged over, 1 to 65536. Default 512.
+ */
+future?: number | undefined, };
+
+/**
+ * ChunkKV (arXiv 2502.00299): SnapKV scores, whole chunks of neighbouring tokens stay, the same in every head of a layer.
+ */
+export type ChunkKVPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Last tokens that stay in any case. Fewer than the window: its other tokens compete by what the queries behind them give. Default: the window.
+ */
+recent?: number | undefined, 
+/**
+ * How the window's rows are reduced. Default `"mean"`.
+ */
+rows?: RowReduce | undefined, 
+/**
+ * What attention is multiplied with, before the group is reduced. Default: nothing.
+ */
+weight?: Weight | undefined, 
+/**
+ * How the query heads of a KV head are reduced. Default `"mean"`.
+ */
+group?: GroupReduce | undefined, 
+/**
+ * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
+ */
+pool?: Pooling | undefined, 
+/**
+ * Whether the group is reduced before pooling. Default `"groupFirst"`.
+ */
+order?: PoolOrder | undefined, 
+/**
+ * Positions of a chunk. Default 10, as in the paper (kvpress: 20).
+ */
+length?: number | undefined, 
+/**
+ * Layers that keep the same slots: the first of each such run decides (the paper's index reuse). Default 1, each for itself.
+ */
+reuse?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
 
 /**
  * ChunkKV (arXiv 2502.00299): whole chunks of neighbouring positions stay, the same in every head of a layer.
@@ -136,6 +317,77 @@ attention?: NonCausal | undefined, };
  * Whose arithmetic to reproduce. What the source does not have is refused by name.
  */
 export type Compat = "kvpress" | "adakv" | "kvcacheFactory" | "defensiveKv";
+
+/**
+ * CriticalAdaKV (arXiv 2502.03805, ICML 2026): Ada-KV over SnapKV settles how many slots each head keeps; half of them are chosen by attention, the rest by
+ * attention times what the value does to the output.
+ */
+export type CriticalAdaKVPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Last tokens that stay in any case. Fewer than the window: its other tokens compete by what the queries behind them give. Default: the window.
+ */
+recent?: number | undefined, 
+/**
+ * How the window's rows are reduced. Default `"mean"`.
+ */
+rows?: RowReduce | undefined, 
+/**
+ * What attention is multiplied with, before the group is reduced. Default: nothing.
+ */
+weight?: Weight | undefined, 
+/**
+ * How the query heads of a KV head are reduced. Default `"mean"`.
+ */
+group?: GroupReduce | undefined, 
+/**
+ * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
+ */
+pool?: Pooling | undefined, 
+/**
+ * Whether the group is reduced before pooling. Default `"groupFirst"`.
+ */
+order?: PoolOrder | undefined, 
+/**
+ * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
+ */
+floor?: number | undefined, 
+/**
+ * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
+ * code; for scores that are not negative). Default false.
+ */
+normalize?: boolean | undefined, 
+/**
+ * Share of a head's slots that the scorer alone chooses, in [0, 1]. Default 0.5.
+ */
+first?: number | undefined, 
+/**
+ * ε, so that a slot without attention has a weight too, not negative. Default 1e-4.
+ */
+epsilon?: number | undefined, 
+/**
+ * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ */
+norm?: Norm | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
 
 /**
  * CUR decomposition's leverage (CurDKV, arXiv 2509.15038, as in kvpress): squared norms ‖k‖² and ‖v‖² stand for the leverage scores of the
@@ -203,8 +455,8 @@ compat?: Compat | undefined, };
  *
  * Attention of each query head and window row is averaged over `kernel` neighbours and scaled back to the mass that it had; s_j is the maximum over
  * rows and query heads, but at least the head's mean; times u_j, the mean over the query heads of ‖v_j W_O‖₁ as a share of its sum over the layer's
- * KV heads. The slots that together hold `mass` of a head's mean attention, the window's own share included, come before all others (+ 1: s · u is at
- * most 1), so that they never lose to a slot of another head or layer but by being too many.
+ * KV heads. The slots that together hold `mass` of a head's mean attention, the window's own share included, but no more than a head's even share of
+ * the budget, come before all others (+ 1: s · u is at most 1).
  *
  * The published code takes the window's share from the wrong columns, leaves out the slot that crosses the bound, and gives protected slots and the
  * window the layer's maximum, by which a layer can lose its window to others: see `compat`. Its normalisation over heads (the paper's text says
@@ -227,6 +479,77 @@ mass?: number | undefined,
  * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
  */
 norm?: Norm | undefined, };
+
+/**
+ * DynamicKV (arXiv 2412.14838): layers share the budget by how many of the best scores of all layers are theirs; inside a layer heads are equal.
+ *
+ * Every layer has at least `least` of an even share, as far as it has slots; the rest is in proportion to what its count is above that (largest
+ * remainder). The published code cuts in integers and gives what rounding leaves to the last layer, and r_min only prints a warning there.
+ */
+export type DynamicKVLayers = { 
+/**
+ * Least share of an even share that a layer gets, in [0, 1]. Default 0.1.
+ */
+least?: number | undefined, };
+
+/**
+ * DynamicKV (arXiv 2412.14838): SnapKV scores, layers share by how many of the best scores of all are theirs.
+ */
+export type DynamicKVPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Last tokens that stay in any case. Fewer than the window: its other tokens compete by what the queries behind them give. Default: the window.
+ */
+recent?: number | undefined, 
+/**
+ * How the window's rows are reduced. Default `"mean"`.
+ */
+rows?: RowReduce | undefined, 
+/**
+ * What attention is multiplied with, before the group is reduced. Default: nothing.
+ */
+weight?: Weight | undefined, 
+/**
+ * How the query heads of a KV head are reduced. Default `"mean"`.
+ */
+group?: GroupReduce | undefined, 
+/**
+ * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
+ */
+pool?: Pooling | undefined, 
+/**
+ * Whether the group is reduced before pooling. Default `"groupFirst"`.
+ */
+order?: PoolOrder | undefined, 
+/**
+ * Least share of an even share that a layer gets, in [0, 1]. Default 0.1.
+ */
+least?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
+ * LAVa (arXiv 2509.09754): layers share the budget by the entropy of their scores, −Σ p ln p / ln N with p the scores of all heads divided by their
+ * sum: a layer whose scores are spread evenly needs more slots. For scores that are not negative.
+ */
+export type Entropy = Record<symbol, never>;
 
 /**
  * Expected Attention (arXiv 2510.00636, kvpress): the attention that queries still to come are expected to give, from the mean μ and the covariance Σ
@@ -261,12 +584,46 @@ epsilon?: number | undefined, };
 /**
  * Which slots may compete at all.
  */
-export type Filter = { "kind": "simLayer" } & SimLayer;
+export type Filter = { "kind": "nucleus" } & Nucleus | { "kind": "threshold" } & Threshold | { "kind": "normRule" } & NormRule | { "kind": "gVote" } & GVote | { "kind": "simLayer" } & SimLayer;
+
+/**
+ * FINCH (TACL 2024, as in kvpress): attention of the question's tokens, each row multiplied by the tokens that it sees, so that rows weigh alike.
+ *
+ * Mean over the rows and the query heads of a KV head; no pooling. The window is the question: give its length. kvpress multiplies by the row's
+ * position, one less than it sees; here by what it sees. The paper's own factor is 1 for every row wherever the question follows the text.
+ */
+export type Finch = { 
+/**
+ * Last tokens whose queries vote and which stay: those of the question, 1 to 4096. Default 32.
+ */
+window?: number | undefined, };
 
 /**
  * Nothing is evicted. Takes no options.
  */
 export type FullPolicy = Record<symbol, never>;
+
+/**
+ * GVote (arXiv 2509.03136): the slots that queries to come would look at most, by a vote of drawn queries.
+ *
+ * K is the fewest slots that hold the share `mass` of the last query's attention; each of `samples` queries, drawn from a normal distribution with the
+ * mean and covariance of the prompt's queries before their rotation and turned to the positions that come next, admits its K best slots; a KV head
+ * admits what any of its query heads does. The paper draws hidden states and maps them through W_Q: of a normal distribution that is the same
+ * (models that normalise queries apart). The first 4 positions take no part in the statistics. There is no public code.
+ */
+export type GVote = { 
+/**
+ * Share of the last query's attention, in (0, 1]. Default 0.95.
+ */
+mass?: number | undefined, 
+/**
+ * Queries that are drawn, 1 to 1024. Default 8.
+ */
+samples?: number | undefined, 
+/**
+ * Other seeds, other draws. Default 0.
+ */
+seed?: number | undefined, };
 
 /**
  * Reduction over the query heads that share a KV head.
@@ -291,6 +648,32 @@ window?: number | undefined,
 group?: GroupReduce | undefined, };
 
 /**
+ * KV-Compress (arXiv 2410.00161): squared attention of the last queries, summed over them and the query heads of a KV head; layers and heads compete. One
+ * sharp look counts more than many faint ones. (The published system evicts whole blocks of slots; here slot by slot.)
+ */
+export type KVCompressPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
  * KeyDiff (arXiv 2504.15364): score −cos(k, anchor), where the anchor is the mean of the head's normalised keys: keys that are
  * unlike the others stay. Needs no queries.
  */
@@ -302,6 +685,36 @@ export type KeyDiff = Record<symbol, never>;
  * The paper leaves out the first two layers: `protect: { layers: 2 }`.
  */
 export type Knorm = Record<symbol, never>;
+
+/**
+ * LaProx (arXiv 2605.07234): the norm of a slot's attention over the window times the norm of what its value becomes, ‖A_j‖₂ · ‖v_j W_O‖₂, mean over
+ * the query heads of a KV head, averaged over neighbours, divided by the layer's sum; the best of the whole cache stay.
+ */
+export type LaProxPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Odd width of the average. Default 7.
+ */
+kernel?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
 
 /**
  * LagKV (arXiv 2504.04704): slots stay whose keys and values spread most when they are measured by those that follow.
@@ -327,6 +740,97 @@ lag?: number | undefined,
  * Let slots of different partitions compete by their softmax instead of ranking them within their own. Default false.
  */
 crossPartition?: boolean | undefined, };
+
+/**
+ * LAVa's scores (arXiv 2509.09754): SnapKV's attention (maximum pooling) times the largest ‖v‖₁ of the head's slots before the window; maximum over the
+ * query heads of a KV head.
+ *
+ * The factor is one number a head: it moves slots between heads and layers, never within a head.
+ */
+export type Lava = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Odd width of the maximum. Default 7.
+ */
+kernel?: number | undefined, };
+
+/**
+ * LAVa (arXiv 2509.09754): layers share by the entropy of their scores, heads of a layer compete.
+ */
+export type LavaPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Odd width of the maximum. Default 7.
+ */
+kernel?: number | undefined, 
+/**
+ * Share α in [0, 1] that every head gets regardless of its scores. Default 0.2, as in the paper's experiments.
+ */
+floor?: number | undefined, 
+/**
+ * Weigh a head's scores by the mass that its own best B/H slots hold before the heads compete (an option of the paper's
+ * code; for scores that are not negative). Default false.
+ */
+normalize?: boolean | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
+ * Layer-DefensiveKV (arXiv 2510.13334): defensive scores, all layers and heads compete.
+ */
+export type LayerDefensiveKVPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Odd width of the average. Default 5.
+ */
+kernel?: number | undefined, 
+/**
+ * Share of the mean attention that is put first, in [0, 1]. Default 0.9.
+ */
+mass?: number | undefined, 
+/**
+ * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ */
+norm?: Norm | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
 
 /**
  * What leverage is made of.
@@ -366,17 +870,27 @@ base?: Scorer | undefined,
 length?: number | undefined, };
 
 /**
- * adaKV over snapKV with look-ahead pooling, our own default.
+ * Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by what it does to the output,
+ * the best of the whole cache.
  *
- * s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation
- * next, so importance reaches forward. A short window (a window of 32 eats most of a 5 % budget) and the maximum over its rows
- * and over the group: one query that needs a slot is enough.
+ * s_j = max over the last `window` queries and the query heads of a KV head of a_j · ‖v_j W_O‖₂; then look-ahead,
+ * s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation next. All layers and
+ * heads compete, after each layer's scores are divided by their sum. The first `sinks` tokens stay: their values are small and so are their scores, but
+ * attention that they had would go elsewhere without them. Why, and what was tried: docs/lookahead.md.
  */
 export type LookaheadPolicy = { 
 /**
- * Last prompt tokens whose queries vote and which stay. Default 8.
+ * Last prompt tokens whose queries vote. Default 16.
  */
 window?: number | undefined, 
+/**
+ * Last tokens that stay in any case. Default 8.
+ */
+recent?: number | undefined, 
+/**
+ * First tokens that stay in any case. Default 4.
+ */
+sinks?: number | undefined, 
 /**
  * How many slots importance reaches forward. Default 24.
  */
@@ -407,6 +921,47 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * MixKV (arXiv 2510.20707, ICLR 2026): importance where a head's keys differ, diversity where they are alike.
+ *
+ * s = (1 − r) · importance + r · diversity. r is the mean cosine of pairs of different keys, (T ‖mean k̂‖² − 1) / (T − 1), over all slots of the head.
+ * Importance: SnapKV's attention (average pooling) plus ‖v‖₂; diversity: −k̂ · mean k̂. Norm and diversity are scaled to [0, 1] over the slots
+ * before the window and then to the mean of the attention, so that the three weigh alike. r comes from the prompt itself, as in the paper; its code
+ * reads it from a table that was measured before.
+ */
+export type MixKV = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Odd width of the average. Default 5.
+ */
+kernel?: number | undefined, };
+
+/**
+ * NACL (arXiv 2408.03675, ACL 2024): attention of proxy tokens at the prompt's end, and part of the kept slots by chance, so that not all heads lose
+ * the same ones.
+ *
+ * Scores are sums over the proxies' rows, mean over the query heads of a KV head, no pooling. Of the slots that a head keeps on average, the share
+ * `random` is drawn without replacement, each head for itself, from those that are not among the best, with probabilities softmax(score): the best
+ * scores plus Gumbel noise, which is the same. Drawn slots come after the best ones. (Published code; the paper unites both sets, which may overlap.)
+ * A slot's draw depends on the seed, its layer, head and position alone.
+ */
+export type Nacl = { 
+/**
+ * Proxies: last tokens whose queries vote and which stay, 1 to 4096. Default 32 (the code takes a hundredth of the prompt).
+ */
+window?: number | undefined, 
+/**
+ * Share of a head's slots that is drawn, in [0, 1]. Default 0.37: 7 of the 19 parts of the published setting.
+ */
+random?: number | undefined, 
+/**
+ * Other seeds, other draws. Default 0.
+ */
+seed?: number | undefined, };
+
+/**
  * Non-causal attention inside chunks (Compactor, arXiv 2507.08143): how much the queries of a slot's own chunk attend to it, those before it too.
  *
  * Column sums of softmax(q · k), not divided by √d, over the chunk's queries and keys; mean over the query heads of a KV head; times ‖v‖₂; averaged
@@ -424,6 +979,33 @@ chunk?: number | undefined, };
  * How long a vector is.
  */
 export type Norm = "l1" | "l2";
+
+/**
+ * ReFreeKV, first DBudgetKV (arXiv 2502.16886): of each head the fewest slots, in the scorer's order, without which the norm of the last query's attention
+ * falls by less than `loss`: 1 − √(Σ kept a²) / ‖a‖₂ < loss, with a the mean over the query heads of the KV head.
+ *
+ * With the scorer `recency` and four protected sinks this is the paper's rule; over the attention itself it keeps less for the same loss. The paper
+ * leaves out the first two layers (`protect: { layers: 2 }`). Its code decides once a layer and leaves the sinks out of the norm.
+ */
+export type NormRule = { 
+/**
+ * What may be lost of the norm, in (0, 1). Default 0.01.
+ */
+loss?: number | undefined, 
+/**
+ * First slots that come before all others, whatever their score. Default 4.
+ */
+sinks?: number | undefined, };
+
+/**
+ * Of each head the fewest slots, best first, that together hold the share `mass` of its scores: a head that looks at little keeps little. For scores
+ * that are not negative.
+ */
+export type Nucleus = { 
+/**
+ * Share of the scores' sum, in (0, 1]. Default 0.95.
+ */
+mass?: number | undefined, };
 
 /**
  * Observed attention (kvpress, after H2O): the mean attention that a slot has got from the queries that could see it.
@@ -489,7 +1071,7 @@ decay?: number | undefined, };
 /**
  * Policies that are more than a scorer.
  */
-export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "custom" } & CustomPolicy;
+export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "laProx" } & LaProxPolicy | { "kind": "layerDefensiveKV" } & LayerDefensiveKVPolicy | { "kind": "criticalAdaKV" } & CriticalAdaKVPolicy | { "kind": "cake" } & CakePolicy | { "kind": "lava" } & LavaPolicy | { "kind": "dynamicKV" } & DynamicKVPolicy | { "kind": "chunkKV" } & ChunkKVPolicy | { "kind": "kvCompress" } & KVCompressPolicy | { "kind": "sageKV" } & SageKVPolicy | { "kind": "refreeKV" } & RefreeKVPolicy | { "kind": "custom" } & CustomPolicy;
 
 /**
  * Slots that no scorer can evict, beside the scorer's own window. They are subtracted from the budget first; a budget below
@@ -534,6 +1116,10 @@ beta?: number | undefined,
  * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
  */
 window?: number | undefined, 
+/**
+ * Last tokens that stay in any case. Fewer than the window: its other tokens compete by what the queries behind them give. Default: the window.
+ */
+recent?: number | undefined, 
 /**
  * How the window's rows are reduced. Default `"mean"`.
  */
@@ -594,9 +1180,96 @@ export type Recency = {
 window?: number | undefined, };
 
 /**
+ * ReFreeKV, first DBudgetKV (arXiv 2502.16886): the budget comes out of the text: first tokens, then from the newest backwards as many as the last
+ * query's attention needs. The budget given is a cap.
+ */
+export type RefreeKVPolicy = { 
+/**
+ * What may be lost of the norm of the last query's attention, in (0, 1). Default 0.01.
+ */
+loss?: number | undefined, 
+/**
+ * First tokens that stay. Default 4.
+ */
+sinks?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
+ * ReST-KV (arXiv 2605.08840, ICLR 2026): how much the layer's output changes when a slot is taken away.
+ *
+ * Per query of the window and query head: a / (1 − a) · ‖(o − v) W_O‖₂, the exact change with the softmax renormalised. Rows are smoothed over time,
+ * Ī = α I + (1 − α) Ī from the oldest on. Then a box average over positions, ends repeated, whose width grows with the drift D of attention: the
+ * mean position of the slots that each row of the window's first half attends to most (as many as the budget leaves), minus that of the second half.
+ * Width 2⌊|D| / β⌋ + 1, at least `kernel`, centred at the slot + trunc(D / β). Mean over the query heads of a KV head.
+ *
+ * This is the paper's order; its published runs average attention over the rows first (and its code shifts by one where nothing drifts).
+ */
+export type RestKV = { 
+/**
+ * Last tokens whose queries vote and which stay, 2 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * α, weight of the newer row, in (0, 1]. Default 0.3.
+ */
+alpha?: number | undefined, 
+/**
+ * β, positions of drift for one more position of width, positive. Default 2000.
+ */
+beta?: number | undefined, 
+/**
+ * Least width, odd. Default 5.
+ */
+kernel?: number | undefined, };
+
+/**
  * Reduction over the rows of the observation window.
  */
-export type RowReduce = "mean" | "max" | "l2" | "sum";
+export type RowReduce = "mean" | "max" | "l2" | "squares" | "sum";
+
+/**
+ * SAGE-KV (arXiv 2503.08879): the attention of the prompt's last query alone, mean over the query heads of a KV head; first and recent tokens stay.
+ */
+export type SageKVPolicy = { 
+/**
+ * First tokens that stay. Default 4.
+ */
+sinks?: number | undefined, 
+/**
+ * Last tokens that stay. Default 32.
+ */
+recent?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
 
 /**
  * When a session compresses by itself.
@@ -606,12 +1279,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
@@ -702,6 +1375,10 @@ export type SnapKV = {
  */
 window?: number | undefined, 
 /**
+ * Last tokens that stay in any case. Fewer than the window: its other tokens compete by what the queries behind them give. Default: the window.
+ */
+recent?: number | undefined, 
+/**
  * How the window's rows are reduced. Default `"mean"`.
  */
 rows?: RowReduce | undefined, 
@@ -766,6 +1443,15 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * Slots whose score is at least a number (as in kvpress's DMSPress).
+ */
+export type Threshold = { 
+/**
+ * The least score, in the scorer's own units.
+ */
+least: number, };
+
+/**
  * TOVA (arXiv 2401.06104): attention of the last query, averaged over all heads of the layer, so that every head keeps the
  * same slots. The last token is protected, as in kvpress (the paper does not force it).
  */
@@ -792,7 +1478,7 @@ norm?: Norm | undefined, };
 /**
  * What a slot's weight is the length of.
  */
-export type WeightBy = "value" | "output";
+export type WeightBy = "value" | "output" | "change";
 
 /**
  * Another scorer's scores, (s + ε) times how much the slot's value can move the output: ‖v‖ or ‖v W_O‖ (mean over the query heads of a KV head).

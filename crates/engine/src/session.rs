@@ -292,6 +292,7 @@ impl SessionState {
                 shape,
                 seen,
                 scale: 1.0 / (shape.head_dim as f32).sqrt(),
+                budget: 0,
             })
             .collect();
         policy.compress(&layers).map(Some)

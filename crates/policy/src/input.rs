@@ -28,6 +28,8 @@ pub struct LayerInput<'a, B> {
     pub seen: usize,
     /// What attention logits are multiplied with, 1/√D for most models.
     pub scale: f32,
+    /// Slots that a head will keep on average, for scorers that look at it. A policy sets it before it scores; 0: not known.
+    pub budget: usize,
 }
 
 /// What a scorer may ask of the layer's weights; `Default` is nothing.
@@ -183,6 +185,7 @@ impl Excerpt {
             shape: layer.shape,
             seen: layer.seen,
             scale: layer.scale,
+            budget: layer.budget,
         })
     }
 }

@@ -32,11 +32,11 @@ mod second_stage;
 mod selectors;
 mod spec;
 
-pub use allocators::{Allocate, Allocator, Pyramid, Share, Uniform, Weights};
+pub use allocators::{Allocate, Allocator, CakeLayers, DynamicKVLayers, Entropy, Pyramid, Share, Uniform, Weights};
 pub use budget::{Budget, apportion};
 pub use compat::Compat;
 pub use export::{Declarations, HEADER, presets_ts, types_ts};
-pub use filters::{Admit, Filter, SimLayer};
+pub use filters::{Admit, Filter, GVote, NormRule, Nucleus, SimLayer, Threshold};
 pub use gather::{Gathered, Needs};
 pub use input::{LayerInput, ModelView};
 pub use options::{Common, Protect, Schedule, Span};
@@ -46,8 +46,9 @@ pub use presets::{
     AdaKVPolicy, CustomPolicy, Expand, FullPolicy, LookaheadPolicy, Preset, PyramidKVPolicy, StreamingLLMPolicy,
 };
 pub use scorers::{
-    Compactor, Defensive, ExpectedAttention, GroupReduce, KeyDiff, Knorm, LeverageScore, Local, NonCausal, PoolOrder,
-    Pooling, Recency, RowReduce, Score, Scorer, SnapKV, Tova, Weighted,
+    AhaKV, Cake, CapKV, Compactor, Defensive, ExpectedAttention, Finch, GroupReduce, KeyDiff, Knorm, Lava,
+    LeverageScore, Local, MixKV, Nacl, NonCausal, PoolOrder, Pooling, Recency, RestKV, RowReduce, Score, Scorer,
+    SnapKV, Tova, Weighted,
 };
 pub use second_stage::SecondStage;
 pub use selectors::{

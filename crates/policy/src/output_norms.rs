@@ -84,6 +84,14 @@ impl OutputNorms {
         Ok(norms)
     }
 
+    /// W W ᵀ x for rows `[n][head_dim]`, with the part of W_O that belongs to a query head. For [`Norm::L2`] only.
+    pub fn gram(&self, query_head: usize, rows: &[f32]) -> Result<Vec<f32>> {
+        debug_assert_eq!(self.norm, Norm::L2);
+        let mut product = vec![0.0; rows.len()];
+        linear(&mut product, rows, Matrix::new(&self.heads[query_head], GgmlDType::F32, self.rows, self.dim)?, None)?;
+        Ok(product)
+    }
+
     /// The mean over the query heads of a KV head, `[slots]`.
     pub fn mean(&self, head: usize, group: usize, values: &[f32]) -> Result<Vec<f32>> {
         let mut mean = vec![0.0; values.len() / self.dim];
@@ -119,12 +127,16 @@ pub enum WeightBy {
     /// v W_O, with the part of W_O that belongs to the query head.
     #[default]
     Output,
+    /// What the layer's output changes by when the slot is taken away and the softmax renormalised: (o − v) W_O / (1 − a), with o the head's output.
+    /// Always measured by its Euclidean norm. Unlike the others it sees that a slot without a value of its own, an attention sink, matters.
+    Change,
 }
 
 /// Weights of one layer.
 pub(crate) struct Weights {
+    pub by: WeightBy,
     norm: Norm,
-    output: Option<OutputNorms>,
+    pub output: Option<OutputNorms>,
     group: usize,
 }
 
@@ -133,9 +145,10 @@ impl Weight {
     pub(crate) fn of<B: Block>(&self, who: &str, layer: &LayerInput<B>) -> Result<Weights> {
         let output = match self.by {
             WeightBy::Output => Some(OutputNorms::new(layer.output(who)?, layer.shape, self.norm)?),
+            WeightBy::Change => Some(OutputNorms::new(layer.output(who)?, layer.shape, Norm::L2)?),
             WeightBy::Value => None,
         };
-        Ok(Weights { norm: self.norm, output, group: layer.shape.group })
+        Ok(Weights { by: self.by, norm: self.norm, output, group: layer.shape.group })
     }
 }
 

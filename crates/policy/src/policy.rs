@@ -99,6 +99,8 @@ impl Policy {
 
     /// Scores of one layer, `[kv head][slot]`, higher = keep.
     pub fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        let heads = layer.shape.layers * layer.shape.kv_heads;
+        let layer = &LayerInput { budget: self.slots_in_all(layer, heads) / heads.max(1), ..*layer };
         let scores = match self.compat {
             Some(compat) => compat.score(self, layer)?,
             None => self.scorer.score(layer)?,
@@ -127,8 +129,7 @@ impl Policy {
             });
         }
         let heads = first.shape.layers * first.shape.kv_heads;
-        let slot_bytes = first.heads.first().map_or(1, |head| first.shape.slot_bytes(head.layout.codec));
-        let budget = self.budget.slots(first.seen, heads, slot_bytes);
+        let budget = self.slots_in_all(first, heads);
         let all: usize = layers.iter().flat_map(|layer| layer.heads).map(|head| head.len).sum();
         if all <= budget && self.filter.is_none() {
             return Ok(layers.iter().map(|layer| Selection::all(&layer.lengths())).collect());
@@ -186,6 +187,12 @@ impl Policy {
             };
             own.keep(&chosen, &lengths)
         })
+    }
+
+    /// What the budget allows over `heads` heads of all layers.
+    fn slots_in_all<B: Block>(&self, layer: &LayerInput<B>, heads: usize) -> usize {
+        let slot_bytes = layer.heads.first().map_or(1, |head| layer.shape.slot_bytes(head.layout.codec));
+        self.budget.slots(layer.seen, heads, slot_bytes)
     }
 
     fn filter_uses_scores(&self) -> bool {

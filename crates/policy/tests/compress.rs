@@ -85,6 +85,7 @@ impl Cache {
                 shape: self.shape,
                 seen: self.seen,
                 scale: 0.5,
+                budget: 0,
             })
             .collect();
         policy.compress(&layers)

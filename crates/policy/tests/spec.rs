@@ -2,7 +2,8 @@
 
 use headwise_core::Error;
 use headwise_policy::{
-    AcrossHeads, Allocator, Budget, GroupReduce, PolicySpec, Pooling, Preset, RowReduce, Scorer, Selector,
+    AcrossHeads, AcrossLayers, Allocator, Budget, GroupReduce, PolicySpec, Pooling, Preset, RowReduce, Scorer,
+    Selector, Weight,
 };
 use serde_json::json;
 
@@ -51,12 +52,31 @@ fn ada_kv_composes_over_any_base_and_takes_the_budget_from_either() {
 }
 
 #[test]
-fn lookahead_is_ada_kv_over_a_short_window_with_maxima() {
+fn lookahead_is_weighed_attention_over_the_whole_cache() {
     let policy = PolicySpec::named("lookahead").unwrap().with_budget(Budget::Keep(0.05)).resolve().unwrap();
     let Scorer::SnapKV(snap) = &policy.scorer else { panic!("{:?}", policy.scorer) };
-    assert_eq!((snap.window, snap.rows, snap.group), (8, RowReduce::Max, GroupReduce::Max));
-    assert_eq!(snap.pool, Pooling::LookAhead { span: 24, decay: 0.9 });
-    assert_eq!(policy.selector, Selector::AcrossHeads(AcrossHeads { floor: 0.0, normalize: false }));
+    assert_eq!((snap.window, snap.recent, snap.rows, snap.group), (16, Some(8), RowReduce::Max, GroupReduce::Max));
+    assert_eq!((snap.pool, snap.weight), (Pooling::LookAhead { span: 24, decay: 0.9 }, Some(Weight::default())));
+    assert_eq!(policy.selector, Selector::AcrossLayers(AcrossLayers { floor: 0.0, normalize: true }));
+    assert_eq!(policy.protect.sinks, 4);
+}
+
+#[test]
+fn parts_that_contradict_each_other_are_refused() {
+    for (json, expected) in [
+        (
+            r#"{"kind":"custom","scorer":{"kind":"knorm"},"selector":{"kind":"acrossLayers"},"allocator":{"kind":"pyramid"},"budget":{"keep":0.5}}"#,
+            "pyramid has no say",
+        ),
+        (
+            r#"{"kind":"custom","scorer":{"kind":"knorm"},"selector":{"kind":"chunks"},"secondStage":{},"budget":{"keep":0.5}}"#,
+            "selector chunks",
+        ),
+        (r#"{"kind":"local","base":{"kind":"snapKV"},"budget":{"keep":0.5}}"#, "local over snapKV"),
+        (r#"{"kind":"weighted","by":"change","budget":{"keep":0.5}}"#, "weighted by change"),
+    ] {
+        assert!(reason(json).contains(expected), "{json}: {}", reason(json));
+    }
 }
 
 #[test]

@@ -51,6 +51,9 @@ registry! {
         uniform::Uniform = "uniform",
         pyramid::Pyramid = "pyramid",
         weights::Weights = "weights",
+        cake::CakeLayers = "cake",
+        entropy::Entropy = "entropy",
+        dynamic_kv::DynamicKVLayers = "dynamicKV",
     }
 }
 

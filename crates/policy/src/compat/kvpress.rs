@@ -29,7 +29,7 @@ pub(super) fn lengths(policy: &Policy, seen: usize, layers: usize) -> Result<Vec
         (Allocator::Uniform(_), _) => return Ok(vec![n_kept(tokens).min(seen); layers]),
         (Allocator::Pyramid(pyramid), Selector::PerHead(_)) => pyramid,
         (Allocator::Pyramid(_), _) => return Err(Compat::Kvpress.lacks("other selectors over pyramidKV")),
-        (Allocator::Weights(_), _) => return Err(Compat::Kvpress.lacks("layer weights")),
+        (allocator, _) => return Err(Compat::Kvpress.lacks(allocator.kind())),
     };
     let Scorer::SnapKV(snap) = &policy.scorer else {
         return Err(Compat::Kvpress.lacks("a pyramid over another scorer than snapKV"));
@@ -73,8 +73,7 @@ pub(super) fn select<B: Block>(policy: &Policy, layer: &LayerInput<B>) -> Result
     match &policy.filter {
         None => {}
         Some(Filter::SimLayer(filter)) => return sim_layer(filter, layer),
-        #[allow(unreachable_patterns, reason = "there will be more filters, of which kvpress has none")]
-        Some(_) => return Err(Compat::Kvpress.lacks("this filter")),
+        Some(filter) => return Err(Compat::Kvpress.lacks(filter.kind())),
     }
     let mut scores = policy.score(layer)?;
     let heads = scores.rows();

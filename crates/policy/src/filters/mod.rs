@@ -32,6 +32,10 @@ registry! {
     ($)
     /// Which slots may compete at all.
     pub enum Filter via with_filter {
+        nucleus::Nucleus = "nucleus",
+        threshold::Threshold = "threshold",
+        norm_rule::NormRule = "normRule",
+        g_vote::GVote = "gVote",
         sim_layer::SimLayer = "simLayer",
     }
 }

@@ -3,19 +3,27 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
-use crate::{AcrossHeads, Common, GroupReduce, Pooling, RowReduce, SnapKV};
+use crate::{AcrossLayers, Common, GroupReduce, Pooling, Protect, RowReduce, SnapKV, Weight};
 
-/// adaKV over snapKV with look-ahead pooling, our own default.
+/// Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by what it does to the output,
+/// the best of the whole cache.
 ///
-/// s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation
-/// next, so importance reaches forward. A short window (a window of 32 eats most of a 5 % budget) and the maximum over its rows
-/// and over the group: one query that needs a slot is enough.
+/// s_j = max over the last `window` queries and the query heads of a KV head of a_j · ‖v_j W_O‖₂; then look-ahead,
+/// s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation next. All layers and
+/// heads compete, after each layer's scores are divided by their sum. The first `sinks` tokens stay: their values are small and so are their scores, but
+/// attention that they had would go elsewhere without them. Why, and what was tried: docs/lookahead.md.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct LookaheadPolicy {
-    /// Last prompt tokens whose queries vote and which stay. Default 8.
+    /// Last prompt tokens whose queries vote. Default 16.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
+    /// Last tokens that stay in any case. Default 8.
+    #[ts(optional, as = "Option<_>")]
+    pub recent: usize,
+    /// First tokens that stay in any case. Default 4.
+    #[ts(optional, as = "Option<_>")]
+    pub sinks: usize,
     /// How many slots importance reaches forward. Default 24.
     #[ts(optional, as = "Option<_>")]
     pub span: usize,
@@ -32,7 +40,7 @@ pub struct LookaheadPolicy {
 
 impl Default for LookaheadPolicy {
     fn default() -> Self {
-        Self { window: 8, span: 24, decay: 0.9, floor: 0.0, common: Common::default() }
+        Self { window: 16, recent: 8, sinks: 4, span: 24, decay: 0.9, floor: 0.0, common: Common::default() }
     }
 }
 
@@ -40,14 +48,18 @@ impl Expand for LookaheadPolicy {
     fn expand(&self) -> Result<CustomPolicy> {
         let scorer = SnapKV {
             window: self.window,
+            recent: Some(self.recent),
             rows: RowReduce::Max,
+            weight: Some(Weight::default()),
             group: GroupReduce::Max,
             pool: Pooling::LookAhead { span: self.span, decay: self.decay },
             ..SnapKV::default()
         };
+        let mut common = self.common.clone();
+        common.protect = common.protect.merged(&Protect { sinks: self.sinks, ..Protect::default() });
         Ok(CustomPolicy {
-            selector: AcrossHeads { floor: self.floor, ..AcrossHeads::default() }.into(),
-            common: self.common.clone(),
+            selector: AcrossLayers { floor: self.floor, ..AcrossLayers::default() }.into(),
+            common,
             ..CustomPolicy::new(scorer)
         })
     }

@@ -24,6 +24,16 @@ registry! {
         pyramid_kv::PyramidKVPolicy = "pyramidKV",
         ada_kv::AdaKVPolicy = "adaKV",
         lookahead::LookaheadPolicy = "lookahead",
+        la_prox::LaProxPolicy = "laProx",
+        layer_defensive::LayerDefensiveKVPolicy = "layerDefensiveKV",
+        critical_kv::CriticalAdaKVPolicy = "criticalAdaKV",
+        cake::CakePolicy = "cake",
+        lava::LavaPolicy = "lava",
+        dynamic_kv::DynamicKVPolicy = "dynamicKV",
+        chunk_kv::ChunkKVPolicy = "chunkKV",
+        kv_compress::KVCompressPolicy = "kvCompress",
+        sage_kv::SageKVPolicy = "sageKV",
+        refree_kv::RefreeKVPolicy = "refreeKV",
         custom::CustomPolicy = "custom",
     }
 }

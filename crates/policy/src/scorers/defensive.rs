@@ -12,8 +12,8 @@ use crate::{LayerInput, Needs, attention, rows};
 ///
 /// Attention of each query head and window row is averaged over `kernel` neighbours and scaled back to the mass that it had; s_j is the maximum over
 /// rows and query heads, but at least the head's mean; times u_j, the mean over the query heads of ‖v_j W_O‖₁ as a share of its sum over the layer's
-/// KV heads. The slots that together hold `mass` of a head's mean attention, the window's own share included, come before all others (+ 1: s · u is at
-/// most 1), so that they never lose to a slot of another head or layer but by being too many.
+/// KV heads. The slots that together hold `mass` of a head's mean attention, the window's own share included, but no more than a head's even share of
+/// the budget, come before all others (+ 1: s · u is at most 1).
 ///
 /// The published code takes the window's share from the wrong columns, leaves out the slot that crosses the bound, and gives protected slots and the
 /// window the layer's maximum, by which a layer can lose its window to others: see `compat`. Its normalisation over heads (the paper's text says
@@ -125,7 +125,9 @@ impl Score for Defensive {
             let mut order: Vec<usize> = (0..mean.len()).collect();
             order.sort_by(|&a, &b| mean[b].total_cmp(&mean[a]));
             let mut held = window;
-            for slot in order {
+            // No more than the head's even share of the budget: a head that looks everywhere would take all.
+            let most = layer.budget.saturating_sub(self.window);
+            for slot in order.into_iter().take(most) {
                 if held >= self.mass * all {
                     break;
                 }

@@ -42,14 +42,14 @@ impl Default for ExpectedAttention {
 }
 
 /// The mean rotation of some positions.
-struct MeanTurn<'a> {
+pub(super) struct MeanTurn<'a> {
     rotation: &'a dyn Rotation,
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
 
 impl<'a> MeanTurn<'a> {
-    fn new(rotation: &'a dyn Rotation, first: usize, count: usize, half: usize) -> Self {
+    pub fn new(rotation: &'a dyn Rotation, first: usize, count: usize, half: usize) -> Self {
         let (mut cos, mut sin) = (vec![0.0f64; half], vec![0.0f64; half]);
         let (mut c, mut s) = (Vec::with_capacity(half), Vec::with_capacity(half));
         for position in first..first + count {
@@ -63,7 +63,7 @@ impl<'a> MeanTurn<'a> {
         Self { rotation, cos: mean(cos), sin: mean(sin) }
     }
 
-    fn apply(&self, row: &mut [f32]) {
+    pub fn apply(&self, row: &mut [f32]) {
         self.rotation.rotate(row, &self.cos, &self.sin);
     }
 

@@ -86,16 +86,8 @@ impl LeverageScore {
                 false => return Err(Error::NotANumber { what: "the Gram matrix of keys".into(), index: 0 }),
             }
         };
-        // ‖L⁻¹ x‖² = xᵀ (L Lᵀ)⁻¹ x.
-        let mut solved = vec![0.0; width];
-        let leverage = |row: &[f64]| {
-            for i in 0..width {
-                let known: f64 = factor[i * width..][..i].iter().zip(&solved).map(|(l, y)| l * y).sum();
-                solved[i] = (row[i] - known) / factor[i * width + i];
-            }
-            solved.iter().map(|y| y * y).sum()
-        };
-        Ok(x.chunks_exact(width).map(leverage).collect())
+        let factor = Factor { lower: &factor, dim: width };
+        Ok(x.chunks_exact(width).map(|row| factor.leverage(row)).collect())
     }
 
     /// `[head_dim][sketch]`
@@ -128,7 +120,7 @@ fn plain_keys<B: Block>(layer: &LayerInput<B>, view: HeadView<B>, head: usize) -
 }
 
 /// The lower factor in place of a symmetric matrix of which only the lower triangle is read; false if it is not positive definite.
-fn cholesky(a: &mut [f64], n: usize) -> bool {
+pub(crate) fn cholesky(a: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         for j in 0..=i {
             let known: f64 = (0..j).map(|k| a[i * n + k] * a[j * n + k]).sum();
@@ -143,6 +135,24 @@ fn cholesky(a: &mut [f64], n: usize) -> bool {
         }
     }
     true
+}
+
+/// A lower Cholesky factor, `[dim][dim]`.
+pub(super) struct Factor<'a> {
+    pub lower: &'a [f64],
+    pub dim: usize,
+}
+
+impl Factor<'_> {
+    /// xᵀ (L Lᵀ)⁻¹ x = ‖L⁻¹ x‖².
+    pub fn leverage(&self, x: &[f64]) -> f64 {
+        let mut solved = vec![0.0; self.dim];
+        for i in 0..self.dim {
+            let known: f64 = self.lower[i * self.dim..][..i].iter().zip(&solved).map(|(l, y)| l * y).sum();
+            solved[i] = (x[i] - known) / self.lower[i * self.dim + i];
+        }
+        solved.iter().map(|y| y * y).sum()
+    }
 }
 
 impl Score for LeverageScore {

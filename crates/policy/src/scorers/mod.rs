@@ -44,6 +44,14 @@ registry! {
         non_causal::NonCausal = "nonCausal",
         compactor::Compactor = "compactor",
         defensive::Defensive = "defensive",
+        rest_kv::RestKV = "restKV",
+        mix_kv::MixKV = "mixKV",
+        aha_kv::AhaKV = "ahaKV",
+        nacl::Nacl = "nacl",
+        finch::Finch = "finch",
+        cake::Cake = "cakeScores",
+        lava::Lava = "lavaScores",
+        cap_kv::CapKV = "capKV",
         local::Local = "local",
         weighted::Weighted = "weighted",
         recency::Recency = "recency",
@@ -51,7 +59,10 @@ registry! {
     }
 }
 
+pub(crate) use cake::mean_and_variance;
 pub(crate) use defensive::Parts;
+pub(crate) use leverage::cholesky;
+pub(crate) use random::{gaussian, mix};
 pub use snap_kv::{GroupReduce, PoolOrder, Pooling, RowReduce};
 
 impl Score for Scorer {

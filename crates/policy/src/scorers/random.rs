@@ -30,7 +30,7 @@ impl Score for Random {
 }
 
 /// A step of SplitMix64 (Steele, Lea and Flood 2014).
-pub(super) fn mix(x: u64) -> u64 {
+pub(crate) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -42,8 +42,13 @@ fn unit(x: u64) -> f32 {
     (x >> 40) as f32 / (1 << 24) as f32
 }
 
+/// A number in (0, 1) from all bits.
+pub(super) fn uniform(x: u64) -> f64 {
+    ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
 /// The `index`th number of a normal distribution of mean 0 and variance 1 (Box and Muller 1958).
-pub(super) fn gaussian(seed: u64, index: u64) -> f64 {
-    let unit = |x: u64| ((mix(seed ^ mix(x)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    (-2.0 * unit(2 * index).ln()).sqrt() * (std::f64::consts::TAU * unit(2 * index + 1)).cos()
+pub(crate) fn gaussian(seed: u64, index: u64) -> f64 {
+    let draw = |x: u64| uniform(mix(seed ^ mix(x)));
+    (-2.0 * draw(2 * index).ln()).sqrt() * (std::f64::consts::TAU * draw(2 * index + 1)).cos()
 }

@@ -5,7 +5,7 @@ use ts_rs::TS;
 
 use super::{Score, with_window};
 use crate::output_norms::Weights;
-use crate::{LayerInput, Needs, Weight};
+use crate::{LayerInput, Needs, Weight, WeightBy, attention};
 
 /// SnapKV (arXiv 2404.14469): how much the last prompt queries attend to a slot.
 ///
@@ -21,6 +21,10 @@ pub struct SnapKV {
     /// Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
+    /// Last tokens that stay in any case. Fewer than the window: its other tokens compete by what the queries behind them give. Default: the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub recent: Option<usize>,
     /// How the window's rows are reduced. Default `"mean"`.
     #[ts(optional, as = "Option<_>")]
     pub rows: RowReduce,
@@ -43,6 +47,7 @@ impl Default for SnapKV {
     fn default() -> Self {
         Self {
             window: 32,
+            recent: None,
             rows: RowReduce::Mean,
             weight: None,
             group: GroupReduce::Mean,
@@ -62,6 +67,8 @@ pub enum RowReduce {
     Max,
     /// Square root of the sum of squares.
     L2,
+    /// Sum of squares (KV-Compress).
+    Squares,
     /// Sum; orders like the mean.
     Sum,
 }
@@ -138,7 +145,15 @@ pub enum PoolOrder {
 }
 
 impl SnapKV {
-    /// Scores of the slots of a head that are before the window.
+    /// Scores of the slots that are before the last ones, `[kv head][slot]`. `who` asks, for errors.
+    pub(super) fn open<B: Block>(&self, who: &str, layer: &LayerInput<B>) -> Result<Vec<Vec<f32>>> {
+        let (queries, positions) = layer.window(who, self.window)?;
+        let window = Window { queries, positions, query_heads: layer.shape.query_heads(), scale: layer.scale };
+        let weights = self.weight.map(|weight| weight.of(who, layer)).transpose()?;
+        (0..layer.heads.len()).map(|head| self.head(layer, &window, weights.as_ref(), head)).collect()
+    }
+
+    /// Scores of the slots of a head that are before the last ones.
     fn head<B: Block>(
         &self,
         layer: &LayerInput<B>,
@@ -146,17 +161,30 @@ impl SnapKV {
         weights: Option<&Weights>,
         head: usize,
     ) -> Result<Vec<f32>> {
-        let start = window.positions.first().map_or(layer.seen, |&first| first as usize);
+        let start = layer.seen.saturating_sub(self.window());
         let (length, open) = (layer.heads[head].len, layer.slots_before(head, start));
         if open == 0 {
             return Ok(Vec::new());
         }
         let kernel = WindowScores { rows: self.rows.into() };
-        let mut attention = kernel.run(window, head, layer.heads.len(), layer.heads[head], layer.positions[head])?;
-        if let Some(weights) = weights {
-            let weights = weights.by_query_head(head, layer.heads[head])?;
-            attention.iter_mut().zip(weights).for_each(|(score, weight)| *score *= weight);
-        }
+        let attention = match weights {
+            Some(Weights { by: WeightBy::Change, output: Some(norms), .. }) => {
+                let rows = attention::changes(layer, "snapKV", self.window, head, norms)?;
+                rows.iter().flat_map(|rows| self.rows.reduce(rows)).collect()
+            }
+            weights => {
+                let mut attention =
+                    kernel.run(window, head, layer.heads.len(), layer.heads[head], layer.positions[head])?;
+                if self.rows == RowReduce::Squares {
+                    attention.iter_mut().for_each(|norm| *norm *= *norm);
+                }
+                if let Some(weights) = weights {
+                    let weights = weights.by_query_head(head, layer.heads[head])?;
+                    attention.iter_mut().zip(weights).for_each(|(score, weight)| *score *= weight);
+                }
+                attention
+            }
+        };
         let rows = attention.chunks_exact(length).map(|row| &row[..open]);
         let (group, reduce) = (layer.shape.group, self.group.into());
         match self.order {
@@ -178,12 +206,34 @@ impl SnapKV {
     }
 }
 
+impl RowReduce {
+    /// `[rows][slots]` to `[slots]`.
+    fn reduce(self, rows: &[Vec<f32>]) -> Vec<f32> {
+        let mut reduced = vec![0.0f32; rows.first().map_or(0, Vec::len)];
+        for row in rows {
+            for (sum, &x) in reduced.iter_mut().zip(row) {
+                match self {
+                    Self::Mean | Self::Sum => *sum += x,
+                    Self::Max => *sum = sum.max(x),
+                    Self::L2 | Self::Squares => *sum += x * x,
+                }
+            }
+        }
+        match self {
+            Self::Mean => reduced.iter_mut().for_each(|x| *x /= rows.len() as f32),
+            Self::L2 => reduced.iter_mut().for_each(|x| *x = x.sqrt()),
+            Self::Max | Self::Sum | Self::Squares => {}
+        }
+        reduced
+    }
+}
+
 impl From<RowReduce> for window_scores::RowReduce {
     fn from(reduce: RowReduce) -> Self {
         match reduce {
             RowReduce::Mean => Self::Mean,
             RowReduce::Max => Self::Max,
-            RowReduce::L2 => Self::L2,
+            RowReduce::L2 | RowReduce::Squares => Self::L2,
             RowReduce::Sum => Self::Sum,
         }
     }
@@ -205,17 +255,11 @@ impl Score for SnapKV {
     }
 
     fn window(&self) -> usize {
-        self.window
+        self.recent.unwrap_or(self.window)
     }
 
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
-        let (queries, positions) = layer.window("snapKV", self.window)?;
-        let scale = layer.scale;
-        let window = Window { queries, positions, query_heads: layer.shape.query_heads(), scale };
-        let weights = self.weight.map(|weight| weight.of("snapKV", layer)).transpose()?;
-        let heads = 0..layer.heads.len();
-        let rows = heads.map(|head| self.head(layer, &window, weights.as_ref(), head)).collect::<Result<Vec<_>>>()?;
-        Ok(with_window(rows, &layer.lengths()))
+        Ok(with_window(self.open("snapKV", layer)?, &layer.lengths()))
     }
 
     fn validate(&self) -> Result<()> {

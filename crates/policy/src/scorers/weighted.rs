@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, Scorer, SnapKV};
-use crate::{LayerInput, Needs, Weight};
+use crate::{LayerInput, Needs, Weight, WeightBy};
 
 /// Another scorer's scores, (s + ε) times how much the slot's value can move the output: ‖v‖ or ‖v W_O‖ (mean over the query heads of a KV head).
 ///
@@ -51,6 +51,10 @@ impl Score for Weighted {
 
     fn validate(&self) -> Result<()> {
         self.base.validate()?;
+        if self.weight.by == WeightBy::Change {
+            let reason = "weighted by change: the change depends on single queries, use snapKV's weight".into();
+            return Err(Error::InvalidPolicy { reason });
+        }
         match self.epsilon >= 0.0 && self.epsilon.is_finite() {
             true => Ok(()),
             false => Err(Error::invalid("weighted.epsilon", self.epsilon, "a finite number, not negative")),

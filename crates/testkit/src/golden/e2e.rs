@@ -162,6 +162,7 @@ impl<'m> Sequence<'m> {
                 shape,
                 seen: self.seen,
                 scale: 1.0 / (shape.head_dim as f32).sqrt(),
+                budget: 0,
             })
             .collect();
         let kept = policy.compress(&inputs)?;

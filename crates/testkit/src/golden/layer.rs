@@ -182,6 +182,7 @@ impl Layer {
             shape: self.shape,
             seen,
             scale: 1.0 / (self.shape.head_dim as f32).sqrt(),
+            budget: 0,
         })
     }
 

@@ -1,0 +1,75 @@
+use headwise_core::{Error, Result, Scores};
+use headwise_kernels::Block;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{Allocate, Share, by_weight};
+use crate::scorers::mean_and_variance;
+use crate::{LayerInput, Needs, attention};
+
+/// CAKE (arXiv 2503.12491, ICLR 2025): layers share the budget by how widely and how changeably their window looks, H^(1/τ₁) · V^(1/τ₂).
+///
+/// H = −Σ a ln(a + 1e−10) and V = Σ of the variance over the window's rows (divisor rows − 1), both over all query heads and the slots before the
+/// window, whose attention is that of the whole row and so does not sum to 1. The published code cuts earlier layers again after each layer, which leads
+/// to the same shares; here all are known at once. The paper's τ for Llama 3.1 are 1.6 and 0.4 at 1024 slots, 1.6 and 0.6 at 128.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct CakeLayers {
+    /// Last tokens whose queries count, 2 to 4096. Default 32.
+    #[ts(optional, as = "Option<_>")]
+    pub window: usize,
+    /// τ₁, positive. Default 1.
+    #[ts(optional, as = "Option<_>")]
+    pub spread: f64,
+    /// τ₂, positive. Default 1.
+    #[ts(optional, as = "Option<_>")]
+    pub shift: f64,
+}
+
+impl Default for CakeLayers {
+    fn default() -> Self {
+        Self { window: 32, spread: 1.0, shift: 1.0 }
+    }
+}
+
+impl Allocate for CakeLayers {
+    fn needs(&self) -> Needs {
+        Needs { window_queries: self.window, ..Needs::default() }
+    }
+
+    fn weighs(&self) -> bool {
+        true
+    }
+
+    fn weigh<B: Block>(&self, layer: &LayerInput<B>, _: &Scores) -> Result<f64> {
+        let start = layer.seen.saturating_sub(self.window);
+        let (mut entropy, mut variance) = (0.0, 0.0);
+        for head in 0..layer.heads.len() {
+            let open = layer.slots_before(head, start);
+            for rows in attention::rows(layer, "cake", self.window, head)? {
+                let logs =
+                    rows.iter().flat_map(|row| &row[..open]).map(|&a| f64::from(a) * (f64::from(a) + 1e-10).ln());
+                entropy -= logs.sum::<f64>();
+                variance += mean_and_variance(&rows, open).iter().map(|(_, variance)| variance).sum::<f64>();
+            }
+        }
+        Ok(entropy.max(0.0).powf(1.0 / self.spread) * variance.powf(1.0 / self.shift))
+    }
+
+    fn allocate(&self, budget: usize, layers: &[Share<'_>]) -> Vec<usize> {
+        let weights: Vec<f64> = layers.iter().map(|layer| layer.weight).collect();
+        by_weight(budget, &weights, layers)
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(2..=4096).contains(&self.window) {
+            return Err(Error::invalid("cake.window", self.window, "between 2 and 4096"));
+        }
+        let positive = |name: &str, x: f64| match x > 0.0 && x.is_finite() {
+            true => Ok(()),
+            false => Err(Error::invalid(name, x, "a positive finite number")),
+        };
+        positive("cake.spread", self.spread)?;
+        positive("cake.shift", self.shift)
+    }
+}

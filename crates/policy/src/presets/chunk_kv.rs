@@ -1,0 +1,41 @@
+use headwise_core::Result;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{CustomPolicy, Expand};
+use crate::{Chunks, Common, SnapKV};
+
+/// ChunkKV (arXiv 2502.00299): SnapKV scores, whole chunks of neighbouring tokens stay, the same in every head of a layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct ChunkKVPolicy {
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub scorer: SnapKV,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub selector: Chunks,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+impl Default for ChunkKVPolicy {
+    fn default() -> Self {
+        Self { scorer: SnapKV::default(), selector: Chunks::default(), common: Common::default() }
+    }
+}
+
+impl Expand for ChunkKVPolicy {
+    fn expand(&self) -> Result<CustomPolicy> {
+        Ok(CustomPolicy {
+            selector: self.selector.into(),
+            common: self.common.clone(),
+            ..CustomPolicy::new(self.scorer.clone())
+        })
+    }
+
+    fn common_mut(&mut self) -> Option<&mut Common> {
+        Some(&mut self.common)
+    }
+}

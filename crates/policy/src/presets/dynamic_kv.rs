@@ -1,0 +1,41 @@
+use headwise_core::Result;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{CustomPolicy, Expand};
+use crate::{Common, DynamicKVLayers, SnapKV};
+
+/// DynamicKV (arXiv 2412.14838): SnapKV scores, layers share by how many of the best scores of all are theirs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct DynamicKVPolicy {
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub scorer: SnapKV,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub layers: DynamicKVLayers,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+impl Default for DynamicKVPolicy {
+    fn default() -> Self {
+        Self { scorer: SnapKV::default(), layers: DynamicKVLayers::default(), common: Common::default() }
+    }
+}
+
+impl Expand for DynamicKVPolicy {
+    fn expand(&self) -> Result<CustomPolicy> {
+        Ok(CustomPolicy {
+            allocator: self.layers.into(),
+            common: self.common.clone(),
+            ..CustomPolicy::new(self.scorer.clone())
+        })
+    }
+
+    fn common_mut(&mut self) -> Option<&mut Common> {
+        Some(&mut self.common)
+    }
+}

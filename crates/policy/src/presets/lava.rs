@@ -1,0 +1,42 @@
+use headwise_core::Result;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{CustomPolicy, Expand};
+use crate::{AcrossHeads, Common, Entropy, Lava};
+
+/// LAVa (arXiv 2509.09754): layers share by the entropy of their scores, heads of a layer compete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct LavaPolicy {
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub scorer: Lava,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub selector: AcrossHeads,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub common: Common,
+}
+
+impl Default for LavaPolicy {
+    fn default() -> Self {
+        Self { scorer: Lava::default(), selector: AcrossHeads::default(), common: Common::default() }
+    }
+}
+
+impl Expand for LavaPolicy {
+    fn expand(&self) -> Result<CustomPolicy> {
+        Ok(CustomPolicy {
+            allocator: Entropy {}.into(),
+            selector: self.selector.into(),
+            common: self.common.clone(),
+            ..CustomPolicy::new(self.scorer)
+        })
+    }
+
+    fn common_mut(&mut self) -> Option<&mut Common> {
+        Some(&mut self.common)
+    }
+}

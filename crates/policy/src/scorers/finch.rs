@@ -1,0 +1,60 @@
+use headwise_core::{Error, Result, Scores};
+use headwise_kernels::Block;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{Score, with_window};
+use crate::{LayerInput, Needs, attention};
+
+/// FINCH (TACL 2024, as in kvpress): attention of the question's tokens, each row multiplied by the tokens that it sees, so that rows weigh alike.
+///
+/// Mean over the rows and the query heads of a KV head; no pooling. The window is the question: give its length. kvpress multiplies by the row's
+/// position, one less than it sees; here by what it sees. The paper's own factor is 1 for every row wherever the question follows the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct Finch {
+    /// Last tokens whose queries vote and which stay: those of the question, 1 to 4096. Default 32.
+    #[ts(optional, as = "Option<_>")]
+    pub window: usize,
+}
+
+impl Default for Finch {
+    fn default() -> Self {
+        Self { window: 32 }
+    }
+}
+
+impl Score for Finch {
+    fn needs(&self) -> Needs {
+        Needs { window_queries: self.window, ..Needs::default() }
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        let start = layer.seen.saturating_sub(self.window);
+        let (_, positions) = layer.window("finch", self.window)?;
+        let head = |head: usize| {
+            let mut sums = vec![0.0f64; layer.slots_before(head, start)];
+            let count = (layer.shape.group * positions.len()).max(1) as f64;
+            for rows in attention::rows(layer, "finch", self.window, head)? {
+                for (row, &position) in rows.iter().zip(positions) {
+                    let weight = (f64::from(position) + 1.0) / count;
+                    sums.iter_mut().zip(row).for_each(|(sum, &p)| *sum += weight * f64::from(p));
+                }
+            }
+            Ok(sums.into_iter().map(|sum| sum as f32).collect())
+        };
+        let rows = (0..layer.heads.len()).map(head).collect::<Result<Vec<_>>>()?;
+        Ok(with_window(rows, &layer.lengths()))
+    }
+
+    fn validate(&self) -> Result<()> {
+        match (1..=4096).contains(&self.window) {
+            true => Ok(()),
+            false => Err(Error::invalid("finch.window", self.window, "between 1 and 4096")),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+use headwise_core::{Error, Result, Scores};
+use headwise_kernels::{Block, topk};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+use super::{Score, with_window};
+use crate::output_norms::{Norm, OutputNorms};
+use crate::{LayerInput, Needs, attention};
+
+/// ReST-KV (arXiv 2605.08840, ICLR 2026): how much the layer's output changes when a slot is taken away.
+///
+/// Per query of the window and query head: a / (1 − a) · ‖(o − v) W_O‖₂, the exact change with the softmax renormalised. Rows are smoothed over time,
+/// Ī = α I + (1 − α) Ī from the oldest on. Then a box average over positions, ends repeated, whose width grows with the drift D of attention: the
+/// mean position of the slots that each row of the window's first half attends to most (as many as the budget leaves), minus that of the second half.
+/// Width 2⌊|D| / β⌋ + 1, at least `kernel`, centred at the slot + trunc(D / β). Mean over the query heads of a KV head.
+///
+/// This is the paper's order; its published runs average attention over the rows first (and its code shifts by one where nothing drifts).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+#[serde(default)]
+pub struct RestKV {
+    /// Last tokens whose queries vote and which stay, 2 to 4096. Default 32.
+    #[ts(optional, as = "Option<_>")]
+    pub window: usize,
+    /// α, weight of the newer row, in (0, 1]. Default 0.3.
+    #[ts(optional, as = "Option<_>")]
+    pub alpha: f64,
+    /// β, positions of drift for one more position of width, positive. Default 2000.
+    #[ts(optional, as = "Option<_>")]
+    pub beta: f64,
+    /// Least width, odd. Default 5.
+    #[ts(optional, as = "Option<_>")]
+    pub kernel: usize,
+}
+
+impl Default for RestKV {
+    fn default() -> Self {
+        Self { window: 32, alpha: 0.3, beta: 2000.0, kernel: 5 }
+    }
+}
+
+impl RestKV {
+    /// Mean position of the favourites of the first half's rows minus that of the second half's.
+    fn drift(rows: &[Vec<f32>], positions: &[u32], favourites: usize) -> Result<f64> {
+        let favourites = favourites.clamp(1, positions.len().max(1));
+        let centre = |rows: &[Vec<f32>]| {
+            let of_row = |row: &Vec<f32>| {
+                let best = topk(row, favourites.min(row.len()))?;
+                Ok(best.iter().map(|&slot| f64::from(positions[slot as usize])).sum::<f64>())
+            };
+            let sums = rows.iter().map(of_row).collect::<Result<Vec<_>>>()?;
+            Ok::<_, Error>(sums.iter().sum::<f64>() / (rows.len() * favourites) as f64)
+        };
+        let (first, second) = rows.split_at(rows.len() / 2);
+        if first.is_empty() { Ok(0.0) } else { Ok(centre(first)? - centre(second)?) }
+    }
+
+    fn smooth(&self, row: &[f64], drift: f64) -> Vec<f64> {
+        let half = (((drift.abs() / self.beta) as i64 * 2 + 1).max(self.kernel as i64) - 1) / 2;
+        let shift = (drift / self.beta) as i64;
+        let last = row.len() as i64 - 1;
+        let at = |slot: i64| row[slot.clamp(0, last) as usize];
+        let width = (2 * half + 1) as f64;
+        (0..row.len() as i64).map(|slot| (-half..=half).map(|d| at(slot + shift + d)).sum::<f64>() / width).collect()
+    }
+}
+
+impl Score for RestKV {
+    fn needs(&self) -> Needs {
+        Needs { window_queries: self.window, ..Needs::default() }
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        let start = layer.seen.saturating_sub(self.window);
+        let norms = OutputNorms::new(layer.output("restKV")?, layer.shape, Norm::L2)?;
+        let favourites = layer.budget.saturating_sub(self.window);
+        let heads = (0..layer.heads.len()).into_par_iter();
+        let rows = heads.map(|head| {
+            let (positions, open) = (layer.positions[head], layer.slots_before(head, start));
+            let attention = attention::rows(layer, "restKV", self.window, head)?;
+            let changes = attention::changes(layer, "restKV", self.window, head, &norms)?;
+            let mut mean = vec![0.0f64; open];
+            for (rows, changes) in attention.iter().zip(&changes) {
+                let mut smoothed: Vec<f64> = changes[0][..open].iter().map(|&x| f64::from(x)).collect();
+                for change in &changes[1..] {
+                    let newer = |(old, &new): (&mut f64, &f32)| *old += self.alpha * (f64::from(new) - *old);
+                    smoothed.iter_mut().zip(change).for_each(newer);
+                }
+                let smoothed = self.smooth(&smoothed, Self::drift(rows, positions, favourites)?);
+                mean.iter_mut().zip(smoothed).for_each(|(mean, x)| *mean += x / layer.shape.group as f64);
+            }
+            Ok(mean.into_iter().map(|x| x as f32).collect())
+        });
+        Ok(with_window(rows.collect::<Result<Vec<_>>>()?, &layer.lengths()))
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !(2..=4096).contains(&self.window) {
+            return Err(Error::invalid("restKV.window", self.window, "between 2 and 4096"));
+        }
+        if self.kernel.is_multiple_of(2) || self.kernel > 4095 {
+            return Err(Error::invalid("restKV.kernel", self.kernel, "odd, at most 4095"));
+        }
+        if !(self.beta >= 1.0 && self.beta.is_finite()) {
+            return Err(Error::invalid("restKV.beta", self.beta, "a finite number, at least 1"));
+        }
+        match self.alpha > 0.0 && self.alpha <= 1.0 {
+            true => Ok(()),
+            false => Err(Error::invalid("restKV.alpha", self.alpha, "more than 0, at most 1")),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Methods without golden vectors, compared with formulas that somebody else wrote from their papers (`oracle/`), and one property that each paper
+//! claims. Scores agree within float32, kept sets and budgets exactly.
+
+mod oracle;
+
+use headwise_core::{Codec, KvShape, Rotation, Scores};
+use headwise_kernels::matmul::{GgmlDType, Matrix};
+use headwise_kernels::{BlockLayout, HeadView};
+use headwise_policy::gather::QueryMoments;
+use headwise_policy::{
+    Admit, Allocate, Allocator, CapKV, DynamicKVLayers, Entropy, Filter, GVote, Gathered, LayerInput, ModelView,
+    Policy, PolicySpec, Score, Share,
+};
+use oracle::Layer;
+use serde_json::{Value, json};
+
+const SLOTS: usize = 8;
+
+/// Positions do not matter here.
+#[derive(Debug)]
+struct Still;
+
+impl Rotation for Still {
+    fn push_angles(&self, _: u32, _: &mut Vec<f32>, _: &mut Vec<f32>) {}
+    fn rotate(&self, _: &mut [f32], _: &[f32], _: &[f32]) {}
+}
+
+/// Numbers that float32 holds exactly, so that both sides compute on the same.
+fn layer(kv_heads: usize, group: usize, len: usize, seed: u64) -> Layer {
+    let mut layer = oracle::sample(kv_heads, group, 8, len, 32.min(len), 24, seed);
+    let exact = |numbers: &mut Vec<f64>| numbers.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+    [&mut layer.queries, &mut layer.keys, &mut layer.values, &mut layer.output].into_iter().for_each(exact);
+    layer
+}
+
+fn layers() -> impl Iterator<Item = Layer> {
+    let shapes = [(1, 1, 40), (2, 2, 64), (3, 1, 97), (2, 3, 120), (1, 4, 200)];
+    shapes.into_iter().zip(1..).flat_map(|((kv_heads, group, len), seed)| {
+        (0..3).map(move |more| layer(kv_heads, group, len, 100 * seed + more))
+    })
+}
+
+fn narrow(numbers: &[f64]) -> Vec<f32> {
+    numbers.iter().map(|&x| x as f32).collect()
+}
+
+fn bytes(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|x| x.to_ne_bytes()).collect()
+}
+
+/// Runs `f` on the layer as policies see it, with `budget` slots a head.
+fn with<R>(layer: &Layer, budget: usize, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R {
+    let Layer { kv_heads, group, dim, len, .. } = *layer;
+    let layout = BlockLayout { codec: Codec::F32, head_dim: dim, slots: SLOTS };
+    let block = |head: usize, first: usize| {
+        let part = |of: &[f64]| {
+            let end = (first + SLOTS).min(len);
+            let mut half = bytes(&narrow(&of[(head * len + first) * dim..(head * len + end) * dim]));
+            half.resize(layout.half_bytes(), 0);
+            half
+        };
+        [part(&layer.keys), part(&layer.values)].concat()
+    };
+    let blocks: Vec<Vec<Vec<u8>>> =
+        (0..kv_heads).map(|head| (0..len).step_by(SLOTS).map(|first| block(head, first)).collect()).collect();
+    let heads: Vec<_> = blocks.iter().map(|blocks| HeadView { layout, blocks: &blocks[..], len }).collect();
+    let row: Vec<u32> = (0..len as u32).collect();
+    let positions = vec![&row[..]; kv_heads];
+    let queries = narrow(&layer.queries);
+    let query_positions: Vec<u32> = ((len - layer.rows) as u32..len as u32).collect();
+    let shape = KvShape { layers: 1, kv_heads, group, head_dim: dim };
+    let mut moments = QueryMoments::new(shape);
+    let angles = vec![0.0; layer.rows * dim / 2];
+    moments.push(&queries, &Still, &angles, &angles);
+    let output = bytes(&narrow(&layer.output));
+    let output = Matrix::new(&output, GgmlDType::F32, layer.hidden, layer.heads() * dim).unwrap();
+    f(&LayerInput {
+        layer: 0,
+        heads: &heads,
+        positions: &positions,
+        queries: &queries,
+        query_positions: &query_positions,
+        gathered: Gathered { query_moments: Some(&moments), ..Gathered::default() },
+        model: ModelView { output: Some(output), rotation: Some(&Still) },
+        shape,
+        seen: len,
+        scale: layer.scale as f32,
+        budget,
+    })
+}
+
+fn policy(spec: Value) -> Policy {
+    PolicySpec::from_value(spec).unwrap().resolve().unwrap()
+}
+
+/// A scorer's scores are those of the oracle, within float32.
+fn agree(scorer: Value, budget: usize, expected: impl Fn(&Layer) -> Vec<Vec<f64>>) {
+    let policy = policy(json!({ "kind": "custom", "scorer": scorer, "budget": { "tokensPerHead": budget } }));
+    for layer in layers() {
+        let got = with(&layer, budget, |input| policy.scorer.score(input)).unwrap();
+        let expected = expected(&layer);
+        let largest = expected.iter().flatten().fold(0.0f64, |most, x| most.max(x.abs()));
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!(got.len() >= expected.len() && !expected.is_empty());
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((f64::from(*got) - expected).abs() <= 2e-5 * largest, "{scorer}: {got} instead of {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn la_prox_is_attention_times_what_the_value_becomes() {
+    let scorer = policy(json!({ "kind": "laProx", "budget": { "keep": 0.5 } })).scorer;
+    // The oracle divides by the layer's sum; so does the selector of the preset.
+    for layer in layers() {
+        let got = with(&layer, 40, |input| scorer.score(input)).unwrap();
+        let expected = oracle::la_prox::score(&layer, 32, 7);
+        let open = |row: &[f32]| row[..layer.len - 32].iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let sum: f64 = got.iter().flat_map(open).sum();
+        for (got, expected) in got.iter().zip(expected) {
+            open(got).iter().zip(expected).for_each(|(got, expected)| assert!((got / sum - expected).abs() < 1e-6));
+        }
+    }
+}
+
+#[test]
+fn rest_kv_is_the_change_of_the_output() {
+    use oracle::rest_kv::{Order, property_removal, score};
+    // A steep beta, so that widths and shifts differ.
+    for (beta, kernel) in [(2000.0, 5), (3.0, 1)] {
+        let scorer = json!({ "kind": "restKV", "window": 16, "beta": beta, "kernel": kernel });
+        agree(scorer, 30, |layer| score(layer, 16, 14, 0.3, beta, kernel, Order::PerRow));
+    }
+    // One row: what removing a slot and dividing anew does to the layer's output.
+    let layer = layer(1, 1, 50, 9);
+    let spec = json!({ "kind": "snapKV", "window": 1, "pool": { "kind": "none" }, "weight": { "by": "change" }, "budget": { "keep": 0.5 } });
+    let scores = with(&layer, 10, |input| policy(spec).scorer.score(input)).unwrap();
+    for slot in 0..49 {
+        assert!((f64::from(scores.row(0)[slot]) - property_removal(&layer, 0, slot)).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn mix_kv_is_attention_where_keys_differ_and_diversity_where_they_do_not() {
+    agree(json!({ "kind": "mixKV", "window": 16 }), 30, |layer| oracle::mix_kv::score(layer, 16, 5));
+    // All keys but one are parallel: the odd one is kept first, whatever the attention.
+    let mut odd = layer(1, 1, 60, 4);
+    let first: Vec<f64> = odd.keys[..8].to_vec();
+    odd.keys.chunks_exact_mut(8).for_each(|key| key.copy_from_slice(&first));
+    odd.keys[20 * 8..21 * 8].iter_mut().for_each(|x| *x = -*x);
+    let mixed = policy(json!({ "kind": "mixKV", "window": 8, "budget": { "keep": 0.5 } }));
+    let scores = with(&odd, 20, |input| mixed.scorer.score(input)).unwrap();
+    assert!((0..52).all(|slot| slot == 20 || scores.row(0)[slot] < scores.row(0)[20]));
+}
+
+#[test]
+fn aha_kv_sharpens_attention_as_much_as_length_blunts_it() {
+    use oracle::aha_kv::{Length, score};
+    for budget in [20, 45, 1000] {
+        let scorer = json!({ "kind": "ahaKV", "window": 16 });
+        agree(scorer, budget, |layer| score(layer, 16, budget, 7, Length::PerRow, layer.len));
+    }
+    // Values times a constant change nothing.
+    let own = policy(json!({ "kind": "ahaKV", "window": 16, "budget": { "keep": 0.5 } }));
+    let mut scaled = layer(2, 2, 64, 3);
+    let before = with(&scaled, 20, |input| own.scorer.score(input)).unwrap();
+    scaled.values.iter_mut().for_each(|x| *x *= 4.0);
+    assert_eq!(with(&scaled, 20, |input| own.scorer.score(input)).unwrap(), before);
+}
+
+#[test]
+fn cap_kv_is_leverage_among_weighed_values() {
+    use oracle::cap_kv::{leverages, property_log_det, weights};
+    let cap = CapKV { epsilon: 0.0, ..CapKV::default() };
+    for layer in layers() {
+        let anchor = oracle::cap_kv::anchor(&layer, 16);
+        for head in 0..layer.heads() {
+            let (kv, dim) = (head / layer.group, layer.dim);
+            let of = |data: &[f64]| narrow(&data[(kv * layer.len + 4) * dim..(kv + 1) * layer.len * dim]);
+            let mu = &anchor[head * dim..][..dim];
+            let c = weights(&layer, head, &anchor, 5.0, 4, true);
+            let got = cap.leverages(&of(&layer.keys), &of(&layer.values), &narrow(mu)).unwrap();
+            let expected = leverages(&layer, head, &c, 4, 0.0);
+            got.iter().zip(&expected).for_each(|(got, expected)| assert!((got - expected).abs() < 1e-5));
+            // Each is below 1, together at most the dimension; taking one away lowers the capacity by −ln(1 − s).
+            assert!(got.iter().all(|s| (0.0..1.0).contains(s)) && got.iter().sum::<f64>() <= dim as f64);
+            assert!((property_log_det(&layer, head, &c, 4, 3) + (1.0 - got[3]).ln()).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn nacl_keeps_the_best_and_draws_the_rest() {
+    let spec = |random: f64, seed: u32| json!({ "kind": "nacl", "window": 8, "random": random, "seed": seed, "budget": { "tokensPerHead": 28 } });
+    let top = |layer: &Layer, spec: Value| -> Vec<Vec<usize>> {
+        let scores = with(layer, 28, |input| policy(spec.clone()).scorer.score(input)).unwrap();
+        let open = |row: &[f32]| row[..layer.len - 8].iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        scores.iter().map(|row| oracle::top_k(&open(row), 20)).collect()
+    };
+    for layer in layers() {
+        let plain = oracle::nacl::score(&layer, 8, 8);
+        let best = |count: usize| -> Vec<Vec<usize>> { plain.iter().map(|row| oracle::top_k(row, count)).collect() };
+        assert_eq!(top(&layer, spec(0.0, 1)), best(20));
+        let [one, other] = [1, 2].map(|seed| top(&layer, spec(0.4, seed)));
+        for (kept, best) in one.iter().chain(&other).zip(best(12).iter().chain(&best(12))) {
+            assert!(best.iter().all(|slot| kept.contains(slot)), "the best twelve stay");
+        }
+        assert_ne!(one, other);
+    }
+    // Draws follow softmax(score): over many seeds each slot is first as often as it should be.
+    let one = layer(1, 1, 40, 77);
+    let plain = oracle::nacl::score(&one, 32, 32);
+    let expected = oracle::nacl::probabilities(&plain[0], &[]);
+    let mut first = [0.0f64; 8];
+    for seed in 0..4000 {
+        let spec =
+            json!({ "kind": "nacl", "window": 32, "random": 1.0, "seed": seed, "budget": { "tokensPerHead": 33 } });
+        let scores = with(&one, 33, |input| policy(spec).scorer.score(input)).unwrap();
+        let winner = (0..8).max_by(|&a, &b| scores.row(0)[a].total_cmp(&scores.row(0)[b])).unwrap();
+        first[winner] += 1.0 / 4000.0;
+    }
+    first.iter().zip(expected).for_each(|(got, expected)| assert!((got - expected).abs() < 0.03, "{got} {expected}"));
+}
+
+#[test]
+fn sage_kv_asks_the_last_query_alone() {
+    use oracle::sage_kv::{Reduce, score};
+    let preset = policy(json!({ "kind": "sageKV", "budget": { "keep": 0.5 } }));
+    for layer in layers() {
+        let got = with(&layer, 40, |input| preset.scorer.score(input)).unwrap();
+        for (got, expected) in got.iter().zip(score(&layer, 32, Reduce::Mean)) {
+            got.iter().zip(expected).for_each(|(got, expected)| assert!((f64::from(*got) - expected).abs() < 1e-6));
+        }
+    }
+}
+
+#[test]
+fn kv_compress_prefers_one_sharp_look_to_many_faint_ones() {
+    let scorer =
+        json!({ "kind": "snapKV", "window": 32, "rows": "squares", "group": "sum", "pool": { "kind": "none" } });
+    agree(scorer, 40, |layer| oracle::kv_compress::score(layer, 32, 32, 1));
+    assert_eq!(
+        policy(json!({ "kind": "kvCompress", "budget": { "keep": 0.5 } })).scorer,
+        policy(json!({ "kind": "snapKV", "window": 32, "rows": "squares", "group": "sum", "pool": { "kind": "none" }, "budget": { "keep": 0.5 } })).scorer
+    );
+}
+
+#[test]
+fn finch_weighs_rows_by_what_they_see() {
+    agree(json!({ "kind": "finch", "window": 16 }), 30, |layer| {
+        oracle::finch::score(layer, 16, oracle::finch::Count::Seen)
+    });
+    // Where every row looks everywhere alike, every slot has 1.
+    let mut flat = layer(2, 2, 64, 5);
+    flat.queries.fill(0.0);
+    let finch = policy(json!({ "kind": "finch", "window": 16, "budget": { "keep": 0.5 } }));
+    let scores = with(&flat, 30, |input| finch.scorer.score(input)).unwrap();
+    assert!(scores.iter().all(|row| row[..48].iter().all(|score| (score - 1.0).abs() < 1e-5)));
+}
+
+#[test]
+fn cake_shares_by_how_widely_and_how_changeably_a_layer_looks() {
+    agree(json!({ "kind": "cakeScores", "window": 16 }), 30, |layer| oracle::cake::score(layer, 16, 200.0, 5));
+    let none = Scores::from_rows([]);
+    for layer in layers() {
+        for (spread, shift) in [(1.0, 1.0), (1.6, 0.4)] {
+            let allocator: Allocator =
+                serde_json::from_value(json!({ "kind": "cake", "window": 16, "spread": spread, "shift": shift }))
+                    .unwrap();
+            let got = with(&layer, 30, |input| allocator.weigh(input, &none)).unwrap();
+            let expected = oracle::cake::preference(&layer, 16, spread, shift);
+            assert!((got - expected).abs() < 1e-4 * expected, "{got} {expected}");
+        }
+    }
+}
+
+#[test]
+fn lava_shares_by_entropy() {
+    agree(json!({ "kind": "lavaScores", "window": 16 }), 30, |layer| oracle::lava::score(layer, 16, 7));
+    for layer in layers() {
+        let scores = oracle::lava::score(&layer, 16, 7);
+        let got = Entropy::of(&Scores::from_rows(scores.iter().map(|row| narrow(row))));
+        assert!((got - oracle::lava::weight(&scores)).abs() < 1e-5);
+    }
+    assert!((Entropy::of(&Scores::from_rows([vec![2.0; 5], vec![2.0; 5]])) - 1.0).abs() < 1e-12);
+    assert_eq!(Entropy::of(&Scores::from_rows([vec![0.0, 3.0], vec![0.0, 0.0]])), 0.0);
+}
+
+#[test]
+fn dynamic_kv_counts_the_best_of_all_layers() {
+    let all: Vec<Vec<Vec<f64>>> = (0..5u32)
+        .map(|seed| {
+            let scores = oracle::la_prox::score(&layer(2, 2, 120, 500 + u64::from(seed)), 32, 7);
+            scores.iter().map(|row| row.iter().map(|x| f64::from((x * f64::from(seed + 1)) as f32)).collect()).collect()
+        })
+        .collect();
+    let scores: Vec<Scores> = all.iter().map(|layer| Scores::from_rows(layer.iter().map(|row| narrow(row)))).collect();
+    let shares: Vec<Share> = scores
+        .iter()
+        .map(|scores| Share { available: scores.data().len(), weight: 1.0, scores: Some(scores) })
+        .collect();
+    for total in [10, 60, 150, 300] {
+        // The oracle counts tokens per head, two heads a layer.
+        let expected: Vec<usize> = oracle::dynamic_kv::layer_budgets(&all, total, 0.1).iter().map(|n| 2 * n).collect();
+        let got = DynamicKVLayers { least: 0.1 }.allocate(2 * total, &shares);
+        assert_eq!(got.iter().sum::<usize>(), 2 * total);
+        let near = got.iter().zip(&expected).all(|(got, expected)| got.abs_diff(*expected) <= 3);
+        assert!(near, "{got:?} {expected:?}");
+    }
+}
+
+#[test]
+fn refree_kv_stops_where_the_norm_of_the_last_row_is_there() {
+    let none = json!({ "kind": "recency", "window": 0 });
+    for layer in layers() {
+        for loss in [0.3, 0.05, 0.01, 0.001] {
+            let recency = policy(json!({ "kind": "custom", "scorer": none, "budget": { "keep": 0.9 } }));
+            let filter: Filter = serde_json::from_value(json!({ "kind": "normRule", "loss": loss })).unwrap();
+            let got = with(&layer, 10, |input| filter.admit(input, &recency.scorer.score(input).unwrap())).unwrap();
+            let expected = oracle::refree_kv::kept(&layer, loss, 4);
+            for (got, expected) in got.iter().zip(expected) {
+                assert_eq!((0..got.len()).filter(|&slot| got[slot]).collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn g_vote_unites_what_drawn_queries_look_at() {
+    for layer in layers() {
+        let (dim, group) = (layer.dim, layer.group);
+        // Eight rows of the window stand for the drawn queries.
+        let sampled = &layer.queries[..8 * layer.heads() * dim];
+        let expected = oracle::gvote::kept(&layer, sampled, 0.9);
+        let vote = GVote { mass: 0.9, samples: 8, seed: 0 };
+        let attention = oracle::window_attention(&layer, 1);
+        for (kv, expected) in expected.iter().enumerate() {
+            let heads = kv * group..(kv + 1) * group;
+            let last: Vec<Vec<f32>> = heads.clone().map(|head| narrow(&attention[head][0])).collect();
+            let of_head = |head: usize| -> Vec<f32> {
+                let row = |row: usize| narrow(&sampled[(row * layer.heads() + head) * dim..][..dim]);
+                (0..8).flat_map(row).collect()
+            };
+            let drawn: Vec<Vec<f32>> = heads.map(of_head).collect();
+            let keys = narrow(&layer.keys[kv * layer.len * dim..(kv + 1) * layer.len * dim]);
+            let got = vote.vote(&last, &drawn, &keys, dim);
+            assert_eq!((0..got.len()).filter(|&slot| got[slot]).collect::<Vec<_>>(), *expected);
+        }
+        // More voters admit more.
+        let admitted = |samples: usize| {
+            let filter: Filter = serde_json::from_value(json!({ "kind": "gVote", "samples": samples })).unwrap();
+            with(&layer, 10, |input| filter.admit(input, &Scores::from_rows([]))).unwrap()
+        };
+        let (few, many) = (admitted(2).concat(), admitted(9).concat());
+        assert!(few.iter().zip(&many).all(|(few, many)| !few || *many));
+    }
+}
