@@ -23,7 +23,7 @@ normalize?: boolean | undefined, };
  * of the whole cache stay.
  *
  * Every head's best ⌊floor · B⌋ / heads stay first (rounded so that a larger budget never takes a slot away), and what is left goes to the best of
- * the rest. A slot of a lower layer wins a tie. Since a slot's place never depends on what follows, the choice can be made layer by layer while the
+ * the rest. The lower position wins a tie, then the lower layer and head. Since a slot's place never depends on what follows, the choice can be made layer by layer while the
  * cache holds no more than the budget and one layer: [`Stream`].
  */
 export type AcrossLayers = { 

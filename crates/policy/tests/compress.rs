@@ -1,9 +1,13 @@
 //! Properties of `Policy::compress` over random caches and policies: the budget is met exactly, nothing protected is lost,
 //! the answer does not depend on the number of threads.
 
-use headwise_core::{Codec, Error, KvShape, Selection};
+use headwise_core::{Codec, Error, KvShape, Rotation, Scores, Selection};
+use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::{Budget, Gathered, LayerInput, ModelView, Policy, PolicySpec};
+use headwise_policy::gather::{ChunkAttention, ChunkGrid, QueryMoments};
+use headwise_policy::{
+    AcrossLayers, Budget, Candidates, Gathered, LayerInput, ModelView, Policy, PolicySpec, Scorer, Select, Stream,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -19,7 +23,29 @@ struct Cache {
     blocks: Vec<Vec<Vec<Vec<u8>>>>,
     queries: Vec<f32>,
     rows: usize,
+    /// What a session would have gathered, `[layer]`.
+    sums: Vec<Vec<f32>>,
+    moments: QueryMoments,
+    chunks: Vec<ChunkAttention>,
+    /// W_O in bytes.
+    output: Vec<u8>,
 }
+
+/// Positions do not matter here.
+#[derive(Debug)]
+struct Still;
+
+impl Rotation for Still {
+    fn push_angles(&self, _: u32, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+        cos.extend([1.0; 2]);
+        sin.extend([0.0; 2]);
+    }
+
+    fn rotate(&self, _: &mut [f32], _: &[f32], _: &[f32]) {}
+}
+
+/// Rows of W_O.
+const HIDDEN: usize = 6;
 
 impl Cache {
     fn new(shape: KvShape, seen: usize, rows: usize, gaps: bool, seed: u64) -> Self {
@@ -50,12 +76,31 @@ impl Cache {
             positions.push(heads);
         }
         let rows = rows.min(seen);
-        let queries = (0..rows * shape.query_heads() * shape.head_dim).map(|_| 3.0 * random()).collect();
-        Self { shape, seen, positions, blocks, queries, rows }
+        let width = shape.query_heads() * shape.head_dim;
+        let queries: Vec<f32> = (0..rows * width).map(|_| 3.0 * random()).collect();
+        let mut moments = QueryMoments::new(shape);
+        moments.push(&queries, &Still, &vec![1.0; rows * 2], &vec![0.0; rows * 2]);
+        let sums = |heads: &Vec<Vec<u32>>| heads.iter().map(Vec::len).sum::<usize>() * shape.group;
+        let sums = positions.iter().map(|heads| (0..sums(heads)).map(|_| random().abs()).collect()).collect();
+        // One layer's stands for all; the grids of the scorers below.
+        let chunks =
+            [ChunkGrid { chunk: 256, start: 0, end: 0 }, ChunkGrid { chunk: 256, start: 8, end: 4 }].map(|grid| {
+                let mut gathered = ChunkAttention::new(shape, grid);
+                let mut row = |heads: usize| (0..seen * heads * shape.head_dim).map(|_| random()).collect::<Vec<_>>();
+                let (queries, keys) = (row(shape.query_heads()), row(shape.kv_heads));
+                gathered.push(&queries, &keys);
+                gathered
+            });
+        let output = (0..HIDDEN * width).flat_map(|_| random().to_ne_bytes()).collect();
+        Self { shape, seen, positions, blocks, queries, rows, sums, moments, chunks: chunks.into(), output }
     }
 
     fn layout(shape: KvShape) -> BlockLayout {
         BlockLayout { codec: Codec::F32, head_dim: shape.head_dim, slots: SLOTS }
+    }
+
+    fn gaps(&self) -> bool {
+        self.positions.iter().flatten().any(|row| row.len() < self.seen)
     }
 
     fn slots(&self) -> usize {
@@ -73,6 +118,9 @@ impl Cache {
             .collect();
         let positions: Vec<Vec<&[u32]>> =
             self.positions.iter().map(|heads| heads.iter().map(|head| &head[..]).collect()).collect();
+        let chunks: Vec<&ChunkAttention> = self.chunks.iter().collect();
+        let width = self.shape.query_heads() * self.shape.head_dim;
+        let output = Matrix::new(&self.output, GgmlDType::F32, HIDDEN, width).unwrap();
         let layers: Vec<_> = (0..self.shape.layers)
             .map(|layer| LayerInput {
                 layer,
@@ -80,8 +128,12 @@ impl Cache {
                 positions: &positions[layer],
                 queries: &self.queries,
                 query_positions: &query_positions,
-                gathered: Gathered::default(),
-                model: ModelView::default(),
+                gathered: Gathered {
+                    running_sums: Some(&self.sums[layer]),
+                    query_moments: Some(&self.moments),
+                    chunk_attention: &chunks,
+                },
+                model: ModelView { output: Some(output), rotation: Some(&Still) },
                 shape: self.shape,
                 seen: self.seen,
                 scale: 0.5,
@@ -119,24 +171,53 @@ fn specs() -> impl Strategy<Value = Value> {
             let order = if first { "groupFirst" } else { "poolFirst" };
             json!({ "kind": "snapKV", "window": window, "pool": pool, "rows": rows, "group": group, "order": order })
         });
-    let scorer = prop_oneof![
-        3 => snap,
-        1 => Just(json!({ "kind": "knorm" })),
-        1 => Just(json!({ "kind": "random", "seed": 3 })),
-        1 => Just(json!({ "kind": "cur", "block": 5 })),
-        1 => Just(json!({ "kind": "lagKV", "lag": 6, "first": 2 })),
-        1 => Just(json!({ "kind": "keyDiff" })),
-        1 => (0usize..5).prop_map(|window| json!({ "kind": "recency", "window": window })),
-    ];
+    // Every registered scorer with its defaults, windows cut down to these small caches.
+    let registered = (prop::sample::select(Scorer::KINDS), 2usize..12, 1usize..9).prop_map(|(kind, window, length)| {
+        let mut scorer =
+            serde_json::to_value(serde_json::from_value::<Scorer>(json!({ "kind": kind })).unwrap()).unwrap();
+        for (name, value) in [("window", window), ("length", length), ("lag", length), ("block", length)] {
+            if scorer.get(name).is_some() {
+                scorer[name] = json!(value);
+            }
+        }
+        if kind == "weighted" {
+            scorer["base"] = json!({ "kind": "snapKV", "window": window });
+        }
+        scorer
+    });
+    let scorer = prop_oneof![1 => snap, 3 => registered];
     let allocator = prop_oneof![
         Just(json!({ "kind": "uniform" })),
         (1usize..30).prop_map(|beta| json!({ "kind": "pyramid", "beta": beta })),
+        Just(json!({ "kind": "weights", "weights": [3.0, 0.0, 1.5] })),
+        Just(json!({ "kind": "cake", "window": 8 })),
+        Just(json!({ "kind": "entropy" })),
+        (0.0f64..1.0).prop_map(|least| json!({ "kind": "dynamicKV", "least": least })),
     ];
     let selector = prop_oneof![
         Just(json!({ "kind": "perHead" })),
         (0.0f64..1.0, any::<bool>()).prop_map(|(floor, normalize)| {
             json!({ "kind": "acrossHeads", "floor": floor, "normalize": normalize })
         }),
+        (0.0f64..1.0, any::<bool>()).prop_map(|(floor, normalize)| {
+            json!({ "kind": "acrossLayers", "floor": floor, "normalize": normalize })
+        }),
+        Just(json!({ "kind": "shared" })),
+        (1usize..9, 1usize..3)
+            .prop_map(|(length, reuse)| json!({ "kind": "chunks", "length": length, "reuse": reuse })),
+        (1usize..9).prop_map(|length| json!({ "kind": "perChunk", "length": length })),
+    ];
+    let filter = prop_oneof![
+        5 => Just(Value::Null),
+        1 => Just(json!({ "kind": "nucleus", "mass": 0.7 })),
+        1 => Just(json!({ "kind": "threshold", "least": 0.1 })),
+        1 => Just(json!({ "kind": "normRule", "loss": 0.1 })),
+        1 => Just(json!({ "kind": "gVote", "samples": 2 })),
+        1 => Just(json!({ "kind": "simLayer", "threshold": 0.3, "initial": 1, "recent": 5 })),
+    ];
+    let stage = prop_oneof![
+        2 => Just(Value::Null),
+        1 => (0.0f64..1.0).prop_map(|first| json!({ "first": first })),
     ];
     let budget = prop_oneof![
         (1usize..100).prop_map(|tokens| json!({ "tokensPerHead": tokens })),
@@ -147,19 +228,43 @@ fn specs() -> impl Strategy<Value = Value> {
     let protect = (0usize..6, 0usize..2, 0u32..50, 0u32..8).prop_map(|(sinks, layers, start, length)| {
         json!({ "sinks": sinks, "layers": layers, "spans": [{ "start": start, "end": start + length }] })
     });
-    (scorer, allocator, selector, budget, protect).prop_map(|(scorer, allocator, selector, budget, protect)| {
-        json!({
-            "kind": "custom", "scorer": scorer, "allocator": allocator, "selector": selector, "budget": budget,
-            "protect": protect,
-        })
-    })
+    (scorer, allocator, selector, filter, stage, budget, protect).prop_map(
+        |(scorer, mut allocator, selector, filter, mut stage, budget, protect)| {
+            // What cannot be combined is refused (`spec.rs`).
+            if selector["kind"] == "acrossLayers" {
+                allocator = json!({ "kind": "uniform" });
+            }
+            if ["shared", "chunks", "perChunk"].contains(&selector["kind"].as_str().unwrap()) {
+                stage = Value::Null;
+            }
+            let mut spec = json!({
+                "kind": "custom", "scorer": scorer, "allocator": allocator, "selector": selector, "budget": budget,
+                "protect": protect,
+            });
+            for (name, part) in [("filter", filter), ("secondStage", stage)] {
+                if !part.is_null() {
+                    spec[name] = part;
+                }
+            }
+            spec
+        },
+    )
+}
+
+/// Last tokens that a scorer protects, from the JSON.
+fn window_of(scorer: &Value) -> u64 {
+    match scorer["kind"].as_str().unwrap() {
+        "tova" => 1,
+        "weighted" => window_of(&scorer["base"]),
+        _ => scorer["recent"].as_u64().or(scorer["window"].as_u64()).unwrap_or(0),
+    }
 }
 
 /// Whether this slot may not be evicted, from the JSON: not through the code under test.
 fn protected(spec: &Value, layer: usize, position: u32, seen: usize) -> bool {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let (protect, position) = (&spec["protect"], u64::from(position));
-    let window = number(&spec["scorer"]["window"]);
+    let window = window_of(&spec["scorer"]);
     let span = &protect["spans"][0];
     (layer as u64) < number(&protect["layers"])
         || position < number(&protect["sinks"])
@@ -182,8 +287,13 @@ fn budget(spec: &Value, shape: KvShape, seen: usize) -> usize {
     }
 }
 
+fn cases() -> u32 {
+    std::env::var("HEADWISE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    // HEADWISE_CASES=100000 for a long run.
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn the_budget_is_met_exactly_and_nothing_protected_is_lost(cache in caches(), spec in specs()) {
@@ -197,11 +307,19 @@ proptest! {
                 prop_assert!(total < guarded && total < cache.slots());
                 prop_assert!(budget < protected);
             }
+            // Methods that keep the same slots in all heads want heads that hold the same.
+            Err(Error::UnsupportedFeature { feature, .. }) => {
+                let shared = ["tova", "shared", "chunks"].iter().any(|name| feature.contains(name));
+                prop_assert!(shared && (cache.gaps() || spec.get("filter").is_some()), "{feature}");
+            }
             Err(error) => prop_assert!(false, "{error}"),
             Ok(kept) => {
                 prop_assert!(total >= guarded || total >= cache.slots());
                 let sum: usize = kept.iter().map(Selection::total).sum();
-                prop_assert_eq!(sum, total.min(cache.slots()));
+                match spec.get("filter") {
+                    None => prop_assert_eq!(sum, total.min(cache.slots())),
+                    Some(_) => prop_assert!(sum <= total.min(cache.slots()) && sum >= guarded.min(cache.slots())),
+                }
                 for (layer, (kept, heads)) in kept.iter().zip(&cache.positions).enumerate() {
                     for (head, positions) in heads.iter().enumerate() {
                         for (slot, &position) in positions.iter().enumerate() {
@@ -212,6 +330,57 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_larger_budget_takes_nothing_away(cache in caches(), spec in specs(), more in 1usize..20) {
+        let mut spec = spec;
+        let selector = spec["selector"]["kind"].as_str().unwrap().to_owned();
+        // Heads and layers that share by what they won are promised nothing; nor are scores that look at the budget.
+        if !["perHead", "acrossLayers"].contains(&selector.as_str()) {
+            spec["selector"] = json!({ "kind": "perHead" });
+        }
+        spec["allocator"] = json!({ "kind": "uniform" });
+        spec.as_object_mut().unwrap().remove("secondStage");
+        let budgeted = ["nacl", "ahaKV", "restKV", "defensive"];
+        if budgeted.contains(&spec["scorer"]["kind"].as_str().unwrap()) {
+            spec["scorer"] = json!({ "kind": "knorm" });
+        }
+        let heads = cache.shape.layers * cache.shape.kv_heads;
+        let with = |tokens: usize| {
+            let mut spec = spec.clone();
+            spec["budget"] = json!({ "bytes": tokens * 2 * cache.shape.head_dim * 4 });
+            cache.compress(&PolicySpec::from_value(spec).unwrap().resolve().unwrap())
+        };
+        let few = 1 + cache.seen * heads / 3;
+        if let (Ok(few), Ok(many)) = (with(few), with(few + more)) {
+            for (few, many) in few.iter().zip(&many) {
+                for head in 0..few.heads() {
+                    prop_assert!(few.head(head).iter().all(|slot| many.head(head).contains(slot)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn layers_can_be_chosen_from_one_by_one(
+        layers in prop::collection::vec(prop::collection::vec(prop::collection::vec(0u8..20, 0..30), 1..4), 1..6),
+        budget in 0usize..200,
+        floor in 0.0f64..1.0,
+        normalize in any::<bool>(),
+    ) {
+        let rule = AcrossLayers { floor, normalize };
+        let scores = |layer: &Vec<Vec<u8>>| Scores::from_rows(layer.iter().map(|row| row.iter().map(|&x| f32::from(x)).collect()));
+        let candidates: Vec<Candidates> = layers.iter().map(|layer| Candidates { scores: scores(layer), positions: Vec::new() }).collect();
+        let offline: Vec<usize> = rule.counts_of_layers(&candidates, &[budget]).unwrap().concat();
+        let mut stream = Stream::new(rule, budget, layers.iter().map(Vec::len).sum());
+        for layer in &candidates {
+            stream.push(&layer.scores);
+            // Before the next layer comes, no more is held than the budget.
+            prop_assert!(stream.kept() <= budget);
+            prop_assert_eq!(stream.counts().iter().sum::<usize>(), stream.kept());
+        }
+        prop_assert_eq!(stream.finish(), offline);
     }
 
     #[test]

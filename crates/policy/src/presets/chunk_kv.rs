@@ -6,7 +6,7 @@ use super::{CustomPolicy, Expand};
 use crate::{Chunks, Common, SnapKV};
 
 /// ChunkKV (arXiv 2502.00299): SnapKV scores, whole chunks of neighbouring tokens stay, the same in every head of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct ChunkKVPolicy {
     #[allow(missing_docs)]
@@ -18,12 +18,6 @@ pub struct ChunkKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
-}
-
-impl Default for ChunkKVPolicy {
-    fn default() -> Self {
-        Self { scorer: SnapKV::default(), selector: Chunks::default(), common: Common::default() }
-    }
 }
 
 impl Expand for ChunkKVPolicy {

@@ -7,7 +7,7 @@ use crate::{AcrossHeads, Common, SecondStage, SnapKV};
 
 /// CriticalAdaKV (arXiv 2502.03805, ICML 2026): Ada-KV over SnapKV settles how many slots each head keeps; half of them are chosen by attention, the rest by
 /// attention times what the value does to the output.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct CriticalAdaKVPolicy {
     #[allow(missing_docs)]
@@ -22,17 +22,6 @@ pub struct CriticalAdaKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
-}
-
-impl Default for CriticalAdaKVPolicy {
-    fn default() -> Self {
-        Self {
-            scorer: SnapKV::default(),
-            selector: AcrossHeads::default(),
-            stage: SecondStage::default(),
-            common: Common::default(),
-        }
-    }
 }
 
 impl Expand for CriticalAdaKVPolicy {

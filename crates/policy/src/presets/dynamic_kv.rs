@@ -6,7 +6,7 @@ use super::{CustomPolicy, Expand};
 use crate::{Common, DynamicKVLayers, SnapKV};
 
 /// DynamicKV (arXiv 2412.14838): SnapKV scores, layers share by how many of the best scores of all are theirs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct DynamicKVPolicy {
     #[allow(missing_docs)]
@@ -18,12 +18,6 @@ pub struct DynamicKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
-}
-
-impl Default for DynamicKVPolicy {
-    fn default() -> Self {
-        Self { scorer: SnapKV::default(), layers: DynamicKVLayers::default(), common: Common::default() }
-    }
 }
 
 impl Expand for DynamicKVPolicy {

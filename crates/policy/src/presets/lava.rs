@@ -6,7 +6,7 @@ use super::{CustomPolicy, Expand};
 use crate::{AcrossHeads, Common, Entropy, Lava};
 
 /// LAVa (arXiv 2509.09754): layers share by the entropy of their scores, heads of a layer compete.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct LavaPolicy {
     #[allow(missing_docs)]
@@ -18,12 +18,6 @@ pub struct LavaPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
-}
-
-impl Default for LavaPolicy {
-    fn default() -> Self {
-        Self { scorer: Lava::default(), selector: AcrossHeads::default(), common: Common::default() }
-    }
 }
 
 impl Expand for LavaPolicy {

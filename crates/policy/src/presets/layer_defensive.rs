@@ -6,7 +6,7 @@ use super::{CustomPolicy, Expand};
 use crate::{AcrossLayers, Common, Defensive};
 
 /// Layer-DefensiveKV (arXiv 2510.13334): defensive scores, all layers and heads compete.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct LayerDefensiveKVPolicy {
     #[allow(missing_docs)]
@@ -15,12 +15,6 @@ pub struct LayerDefensiveKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
-}
-
-impl Default for LayerDefensiveKVPolicy {
-    fn default() -> Self {
-        Self { scorer: Defensive::default(), common: Common::default() }
-    }
 }
 
 impl Expand for LayerDefensiveKVPolicy {

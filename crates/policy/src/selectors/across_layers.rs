@@ -12,7 +12,7 @@ use super::{Candidates, Select, counts};
 /// of the whole cache stay.
 ///
 /// Every head's best ⌊floor · B⌋ / heads stay first (rounded so that a larger budget never takes a slot away), and what is left goes to the best of
-/// the rest. A slot of a lower layer wins a tie. Since a slot's place never depends on what follows, the choice can be made layer by layer while the
+/// the rest. The lower position wins a tie, then the lower layer and head. Since a slot's place never depends on what follows, the choice can be made layer by layer while the
 /// cache holds no more than the budget and one layer: [`Stream`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
@@ -103,15 +103,15 @@ pub struct Stream {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Worst {
     score: f32,
+    slot: usize,
     head: usize,
-    rank: usize,
 }
 
 impl Eq for Worst {}
 
 impl Ord for Worst {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then((self.head, self.rank).cmp(&(other.head, other.rank)))
+        other.score.total_cmp(&self.score).then((self.slot, self.head).cmp(&(other.slot, other.head)))
     }
 }
 
@@ -134,13 +134,13 @@ impl Stream {
         for row in scaled.iter() {
             let head = self.counts.len();
             let floor = self.floors.get(head).copied().unwrap_or(0).min(row.len());
-            let mut order: Vec<f32> = row.to_vec();
-            order.sort_unstable_by(|a, b| b.total_cmp(a));
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_unstable_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
             // What cannot be among the best `budget` of this head alone need not compete.
             order.truncate(self.budget.max(floor));
             self.counts.push(order.len());
             self.kept += order.len();
-            self.open.extend(order.iter().enumerate().skip(floor).map(|(rank, &score)| Worst { score, head, rank }));
+            self.open.extend(order.iter().skip(floor).map(|&slot| Worst { score: row[slot], slot, head }));
         }
         while self.kept > self.budget {
             let Some(worst) = self.open.pop() else { break };

@@ -126,7 +126,7 @@ impl Candidates {
         if self.positions.iter().any(|row| *row != self.positions[0]) {
             return Err(headwise_core::Error::UnsupportedFeature {
                 feature: format!("selector {selector} on"),
-                value: "heads that hold different positions".into(),
+                value: "heads in which different positions compete".into(),
             });
         }
         let mut sum = vec![0.0f64; self.positions.first().map_or(0, Vec::len)];

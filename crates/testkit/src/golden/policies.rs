@@ -195,17 +195,19 @@ fn repository(case: &Case) -> Outcome {
     Ok(())
 }
 
+/// Numbers of every slot, `[heads][slots]`.
+type Rows = Outcome<Vec<Vec<f32>>>;
+
 /// Scores, kept sets and capacities of one budget, whichever the case has.
 fn check(case: &Case, layers: &[Layer], policy: &Policy, tag: &str) -> Outcome {
     let still = !case.has("k");
     let needs = policy.needs();
-    let of_layers = |f: &dyn Fn(&LayerInput<Vec<u8>>) -> Outcome<Vec<Vec<f32>>>| -> Outcome<Scores> {
+    let of_layers = |f: &dyn Fn(&LayerInput<Vec<u8>>) -> Rows| -> Outcome<Scores> {
         let rows = layers.iter().map(|layer| layer.with(&needs, still, f)).collect::<Outcome<Vec<_>>>()?;
         Ok(Scores::from_rows(rows.concat()))
     };
-    let score = |input: &LayerInput<Vec<u8>>| -> Outcome<Vec<Vec<f32>>> {
-        Ok(policy.score(input)?.iter().map(<[f32]>::to_vec).collect())
-    };
+    let score =
+        |input: &LayerInput<Vec<u8>>| -> Rows { Ok(policy.score(input)?.iter().map(<[f32]>::to_vec).collect()) };
     let of_budget = format!("scores_{tag}");
     for name in ["scores", "base_scores", &of_budget].into_iter().filter(|name| case.has(name)) {
         match (&policy.second_stage, name) {
