@@ -1,7 +1,9 @@
 //! Stored rows as f32.
 
+use crate::dispatch;
 use crate::format::{Format, with_format};
-use crate::simd_vector::Vector;
+use crate::simd::Level;
+use crate::simd_vector::{Vector, VectorOf};
 use headwise_core::Codec;
 
 /// f32 numbers of stored bytes. `out` holds exactly as many.
@@ -17,4 +19,13 @@ pub(crate) fn widen<V: Vector>(source: &[u8], codec: Codec, out: &mut [f32]) {
             *to = F::number(from);
         }
     });
+}
+
+/// [`widen`] from outside of a kernel.
+pub(crate) fn numbers(source: &[u8], codec: Codec, out: &mut [f32]) {
+    run(Level::detect(), source, codec, out);
+}
+
+dispatch! {
+    fn run(level, source: &[u8], codec: Codec, out: &mut [f32]) = widen::<VectorOf<Target>>;
 }

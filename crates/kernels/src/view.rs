@@ -1,6 +1,7 @@
 //! How kernels see the cache: blocks of bytes, borrowed.
 
 use crate::format;
+use crate::rows::numbers;
 use headwise_core::{Codec, Error, Result};
 
 /// One block of a cache: the K rows of `slots` consecutive slots of one (layer, KV head), then their V rows.
@@ -86,6 +87,24 @@ impl<'a, B: Block> HeadView<'a, B> {
     /// Blocks in use.
     pub fn block_count(&self) -> usize {
         self.layout.blocks_for(self.len)
+    }
+
+    /// All keys as f32, `[len][head_dim]`.
+    pub fn all_keys(&self) -> Vec<f32> {
+        self.all(|block| self.keys(block))
+    }
+
+    /// All values as f32, `[len][head_dim]`.
+    pub fn all_values(&self) -> Vec<f32> {
+        self.all(|block| self.values(block))
+    }
+
+    fn all(&self, rows: impl Fn(usize) -> &'a [u8]) -> Vec<f32> {
+        let mut out = vec![0.0; self.len * self.layout.head_dim];
+        for (block, out) in out.chunks_mut(self.layout.slots * self.layout.head_dim).enumerate() {
+            numbers(rows(block), self.layout.codec, out);
+        }
+        out
     }
 
     /// Number `d` of the key in `slot`; for references, one number at a time.

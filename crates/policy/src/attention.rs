@@ -61,7 +61,7 @@ pub(crate) fn changes<B: Block>(
     norms: &OutputNorms,
 ) -> Result<Vec<Vec<Vec<f32>>>> {
     let mut attention = rows(layer, who, window, head)?;
-    let (dim, values) = (layer.shape.head_dim, rows::values(layer.heads[head]));
+    let (dim, values) = (layer.shape.head_dim, layer.heads[head].all_values());
     for (g, of_head) in attention.iter_mut().enumerate() {
         change(of_head, &values, dim, norms, head * layer.shape.group + g)?;
     }
@@ -85,7 +85,7 @@ pub(crate) fn change(
     }
     // ‖(o − v) W‖² = oᵀGo − 2 (G o)ᵀ v + vᵀGv with G = W Wᵀ.
     let turned = norms.gram(query_head, &outputs)?;
-    let own: Vec<f32> = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| dot(a, b)).collect();
+    let own: Vec<f32> = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b)).collect();
     let squares: Vec<f32> = norms.of(query_head, values)?.into_iter().map(|norm| norm * norm).collect();
     let bytes: Vec<u8> = turned.iter().flat_map(|x| x.to_ne_bytes()).collect();
     let mut products = vec![0.0; slots * attention.len()];
@@ -98,8 +98,4 @@ pub(crate) fn change(
         }
     }
     Ok(())
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -6,7 +6,7 @@
 use headwise_core::Result;
 use headwise_kernels::{Block, topk};
 
-use crate::{LayerInput, rows};
+use crate::LayerInput;
 
 /// Scores of the channels, `[kv head][head_dim]`, from the last `window` queries.
 pub fn scores<B: Block>(layer: &LayerInput<B>, window: usize) -> Result<Vec<Vec<f32>>> {
@@ -27,7 +27,7 @@ pub fn scores<B: Block>(layer: &LayerInput<B>, window: usize) -> Result<Vec<Vec<
         let of_group =
             |row: usize| (head * group..(head + 1) * group).map(move |h| &queries[(row * heads + h) * dim..][..dim]);
         let queries = mean_square(&mut (0..positions.len()).flat_map(of_group));
-        let keys = rows::keys(layer.heads[head]);
+        let keys = layer.heads[head].all_keys();
         let keys = mean_square(&mut keys.chunks_exact(dim));
         queries.iter().zip(&keys).map(|(q, k)| (q * k) as f32).collect()
     };

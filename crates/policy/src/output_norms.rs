@@ -72,12 +72,10 @@ impl OutputNorms {
             let product = &mut product[..values.len() / self.dim * self.rows];
             linear(product, values, w, None)?;
             match self.norm {
-                Norm::L1 => {
-                    norms.extend(product.chunks_exact(self.rows).map(|row| row.iter().map(|x| x.abs()).sum::<f32>()))
-                }
+                Norm::L1 => norms.extend(product.chunks_exact(self.rows).map(|row| rows::magnitude(row))),
                 Norm::L2 => {
                     let pairs = product.chunks_exact(self.dim).zip(values.chunks_exact(self.dim));
-                    norms.extend(pairs.map(|(y, v)| y.iter().zip(v).map(|(y, v)| y * v).sum::<f32>().max(0.0).sqrt()));
+                    norms.extend(pairs.map(|(y, v)| rows::dot(y, v).max(0.0).sqrt()));
                 }
             }
         }
@@ -157,7 +155,7 @@ impl Weights {
     pub fn by_query_head<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
         match &self.output {
             Some(norms) => {
-                let values = rows::values(view);
+                let values = view.all_values();
                 let heads = head * self.group..(head + 1) * self.group;
                 Ok(heads.map(|query_head| norms.of(query_head, &values)).collect::<Result<Vec<_>>>()?.concat())
             }
@@ -168,7 +166,7 @@ impl Weights {
     /// Their mean over the query heads, `[slots]`.
     pub fn mean<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
         match &self.output {
-            Some(norms) => norms.mean(head, self.group, &rows::values(view)),
+            Some(norms) => norms.mean(head, self.group, &view.all_values()),
             None => Ok(self.lengths(view)),
         }
     }
@@ -178,7 +176,7 @@ impl Weights {
             Norm::L2 => rows::value_norms(view),
             Norm::L1 => {
                 let mut norms = Vec::with_capacity(view.len);
-                rows::each_value(view, |_, value| norms.push(value.iter().map(|x| x.abs()).sum()));
+                rows::each_value(view, |_, value| norms.push(rows::magnitude(value)));
                 norms
             }
         }

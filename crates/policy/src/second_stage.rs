@@ -5,9 +5,9 @@ use headwise_kernels::{Block, topk};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::LayerInput;
 use crate::output_norms::{Norm, OutputNorms};
 use crate::selectors::Candidates;
-use crate::{LayerInput, rows};
 
 /// CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
 /// value can move the output, (s + ε) · ‖v W_O‖₁, mean over the query heads of the KV head.
@@ -38,7 +38,7 @@ impl SecondStage {
     pub fn weights<B: Block>(&self, layer: &LayerInput<B>) -> Result<Vec<Vec<f32>>> {
         let norms = OutputNorms::new(layer.output("secondStage")?, layer.shape, self.norm)?;
         let heads = layer.heads.iter().enumerate();
-        heads.map(|(head, &view)| norms.mean(head, layer.shape.group, &rows::values(view))).collect()
+        heads.map(|(head, &view)| norms.mean(head, layer.shape.group, &view.all_values())).collect()
     }
 
     /// (s + ε) · ‖v W_O‖.

@@ -6,7 +6,7 @@ use ts_rs::TS;
 use super::Admit;
 use crate::gather::{Moments, QueryMoments};
 use crate::scorers::{cholesky, gaussian, mix};
-use crate::{LayerInput, Needs, attention, rows};
+use crate::{LayerInput, Needs, attention};
 
 /// GVote (arXiv 2509.03136): the slots that queries to come would look at most, by a vote of drawn queries.
 ///
@@ -95,7 +95,7 @@ impl Admit for GVote {
             let attention = attention::rows(layer, "gVote", 1, head)?.concat();
             let drawn = (head * group..(head + 1) * group).map(|query_head| self.draw(layer, moments, query_head));
             let drawn = drawn.collect::<Result<Vec<_>>>()?;
-            Ok(self.vote(&attention, &drawn, &rows::keys(layer.heads[head]), layer.shape.head_dim))
+            Ok(self.vote(&attention, &drawn, &layer.heads[head].all_keys(), layer.shape.head_dim))
         };
         (0..layer.heads.len()).map(head).collect()
     }

@@ -8,7 +8,7 @@ use super::Score;
 use super::expected_attention::MeanTurn;
 use super::leverage::{Factor, cholesky};
 use crate::gather::QueryMoments;
-use crate::{LayerInput, Needs, rows};
+use crate::{LayerInput, Needs};
 
 /// CapKV (arXiv 2604.25975, as in kvpress): how much of what the values can say is lost with a slot, by its leverage among values that are weighed by the
 /// attention which queries to come are expected to give.
@@ -81,7 +81,7 @@ impl Score for CapKV {
         let turn = MeanTurn::new(layer.rotation("capKV")?, layer.seen, self.future, dim / 2);
         let scored = (0..layer.heads.len()).into_par_iter().map(|head| {
             let (view, first) = (layer.heads[head], layer.slots_before(head, self.first));
-            let (keys, values) = (rows::keys(view), rows::values(view));
+            let (keys, values) = (view.all_keys(), view.all_values());
             let mut scores = vec![0.0f64; view.len - first];
             for query_head in head * group..(head + 1) * group {
                 let mut anchor: Vec<f32> = moments.of(query_head, self.first).mean.iter().map(|&x| x as f32).collect();

@@ -6,7 +6,7 @@ use ts_rs::TS;
 
 use super::{Score, with_window};
 use crate::output_norms::{Norm, OutputNorms};
-use crate::{LayerInput, Needs, attention, rows};
+use crate::{LayerInput, Needs, attention};
 
 /// DefensiveKV (arXiv 2510.13334): against the worst case instead of the mean. A slot is worth the most that any query of the window gave it.
 ///
@@ -74,7 +74,7 @@ impl Defensive {
             }
             let floor = parts.scores.iter().map(|&s| f64::from(s)).sum::<f64>() / open.max(1) as f64;
             parts.scores.iter_mut().for_each(|score| *score = score.max(floor as f32));
-            let mut norms = norms.mean(head, layer.shape.group, &rows::values(layer.heads[head]))?;
+            let mut norms = norms.mean(head, layer.shape.group, &layer.heads[head].all_values())?;
             norms.truncate(open);
             Ok((parts, norms))
         });

@@ -90,7 +90,7 @@ impl ExpectedAttention {
         first: usize,
     ) -> Result<Vec<f32>> {
         let (view, dim, group) = (layer.heads[head], layer.shape.head_dim, layer.shape.group);
-        let keys = &rows::keys(view)[first * dim..];
+        let keys = &view.all_keys()[first * dim..];
         let count = keys.len() / dim;
         let scale = f64::from(layer.scale);
         let mut scores = vec![0.0f64; count];

@@ -8,7 +8,7 @@ use ts_rs::TS;
 
 use super::random::{gaussian, mix};
 use super::{Score, standardize};
-use crate::{LayerInput, rows};
+use crate::LayerInput;
 
 /// Added to the Gram matrix so that it can be inverted.
 const JITTER: f64 = 1e-2;
@@ -107,7 +107,7 @@ impl LeverageScore {
 fn plain_keys<B: Block>(layer: &LayerInput<B>, view: HeadView<B>, head: usize) -> Result<Vec<f64>> {
     let rotation = layer.rotation("leverage")?;
     let dim = layer.shape.head_dim;
-    let mut keys = rows::keys(view);
+    let mut keys = view.all_keys();
     let (mut cos, mut sin) = (Vec::with_capacity(dim / 2), Vec::with_capacity(dim / 2));
     for (key, &position) in keys.chunks_exact_mut(dim).zip(layer.positions[head]) {
         cos.clear();

@@ -89,7 +89,7 @@ impl Score for MixKV {
         let attention = self.attention().open("mixKV", layer)?;
         let heads = layer.heads.iter().zip(&attention);
         let mixed = heads.map(|(&view, attention)| {
-            self.mix(attention, &rows::keys(view), &rows::value_norms(view), layer.shape.head_dim)
+            self.mix(attention, &view.all_keys(), &rows::value_norms(view), layer.shape.head_dim)
         });
         Ok(with_window(mixed.collect(), &layer.lengths()))
     }
