@@ -10,6 +10,31 @@ import { root, setup } from './setup.mjs'
 const TASKS = ['digits', 'serial', 'phrase']
 const LENGTHS = [1024, 2048, 4096]
 const KEEPS = [0.5, 0.2, 0.1]
+// Beside full, random and streamingLLM, which stand in every table. A policy takes about three minutes.
+const POLICIES = [
+  'pyramidKV',
+  'adaKV',
+  'lookahead',
+  'snapKV',
+  'knorm',
+  'keyDiff',
+  'tova',
+  'lagKV',
+  'cur',
+  'observedAttention',
+  'h2o',
+  'recency',
+  'adaPyramidKV',
+  'adaSnapKV',
+  'adaKnorm',
+  'adaKeyDiff',
+  'adaTova',
+  'adaLagKV',
+  'adaCur',
+  'adaObservedAttention',
+  'adaH2o',
+  'adaRandom',
+]
 const COMMAND = [
   'eval',
   ...['--task', TASKS.join(',')],
@@ -17,6 +42,7 @@ const COMMAND = [
   ...['--items', '12'],
   ...['--keep', KEEPS.join(',')],
   ...['--seed', '1'],
+  ...['--policy', POLICIES.join(',')],
 ]
 
 /**

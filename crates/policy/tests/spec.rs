@@ -2,8 +2,8 @@
 
 use headwise_core::Error;
 use headwise_policy::{
-    AcrossHeads, AcrossLayers, Allocator, Budget, GroupReduce, PolicySpec, Pooling, Preset, RowReduce, Scorer,
-    Selector, Weight,
+    AcrossHeads, AcrossLayers, Allocator, Budget, GroupReduce, Norm, PolicySpec, Pooling, Preset, RowReduce, Scorer,
+    Selector, Weight, WeightBy,
 };
 use serde_json::json;
 
@@ -56,7 +56,10 @@ fn lookahead_is_weighed_attention_over_the_whole_cache() {
     let policy = PolicySpec::named("lookahead").unwrap().with_budget(Budget::Keep(0.05)).resolve().unwrap();
     let Scorer::SnapKV(snap) = &policy.scorer else { panic!("{:?}", policy.scorer) };
     assert_eq!((snap.window, snap.recent, snap.rows, snap.group), (16, Some(8), RowReduce::Max, GroupReduce::Max));
-    assert_eq!((snap.pool, snap.weight), (Pooling::LookAhead { span: 24, decay: 0.9 }, Some(Weight::default())));
+    assert_eq!(
+        (snap.pool, snap.weight),
+        (Pooling::LookAhead { span: 24, decay: 0.9 }, Some(Weight { by: WeightBy::Value, norm: Norm::L2 }))
+    );
     assert_eq!(policy.selector, Selector::AcrossLayers(AcrossLayers { floor: 0.0, normalize: true }));
     assert_eq!(policy.protect.sinks, 4);
 }

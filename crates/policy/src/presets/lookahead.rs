@@ -3,12 +3,12 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
-use crate::{AcrossLayers, Common, GroupReduce, Pooling, Protect, RowReduce, SnapKV, Weight};
+use crate::{AcrossLayers, Common, GroupReduce, Norm, Pooling, Protect, RowReduce, SnapKV, Weight, WeightBy};
 
-/// Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by what it does to the output,
-/// the best of the whole cache.
+/// Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by the length of its value, the best
+/// of the whole cache.
 ///
-/// s_j = max over the last `window` queries and the query heads of a KV head of a_j · ‖v_j W_O‖₂; then look-ahead,
+/// s_j = max over the last `window` queries and the query heads of a KV head of a_j · ‖v_j‖₂; then look-ahead,
 /// s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation next. All layers and
 /// heads compete, after each layer's scores are divided by their sum. The first `sinks` tokens stay: their values are small and so are their scores, but
 /// attention that they had would go elsewhere without them. Why, and what was tried: docs/lookahead.md.
@@ -50,7 +50,7 @@ impl Expand for LookaheadPolicy {
             window: self.window,
             recent: Some(self.recent),
             rows: RowReduce::Max,
-            weight: Some(Weight::default()),
+            weight: Some(Weight { by: WeightBy::Value, norm: Norm::L2 }),
             group: GroupReduce::Max,
             pool: Pooling::LookAhead { span: self.span, decay: self.decay },
             ..SnapKV::default()
