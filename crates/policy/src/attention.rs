@@ -2,7 +2,7 @@
 
 use headwise_core::{Error, Result};
 use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
-use headwise_kernels::{Block, Window, WindowScores, window_scores};
+use headwise_kernels::{Block, Window, window_rows};
 
 use crate::output_norms::OutputNorms;
 use crate::{LayerInput, rows};
@@ -31,22 +31,18 @@ pub(crate) fn rows_at<B: Block>(
     }
     let query_heads = layer.shape.query_heads();
     let width = query_heads * layer.shape.head_dim;
-    let kernel = WindowScores { rows: window_scores::RowReduce::Sum };
-    let view = layer.heads[head];
-    let mut of_group = vec![Vec::with_capacity(positions.len()); layer.shape.group];
-    for (row, position) in positions.iter().enumerate() {
-        let window = Window {
-            queries: &queries[row * width..][..width],
-            positions: std::slice::from_ref(position),
-            query_heads,
-            scale: scale(*position),
-        };
-        let attention = kernel.run(&window, head, layer.heads.len(), view, layer.positions[head])?;
-        for (of_head, row) in of_group.iter_mut().zip(attention.chunks_exact(view.len.max(1))) {
-            of_head.push(row.to_vec());
-        }
+    // A row's own scale goes into its queries.
+    let mut scaled = queries.to_vec();
+    for (row, &position) in scaled.chunks_exact_mut(width).zip(positions) {
+        let factor = scale(position) / layer.scale;
+        row.iter_mut().for_each(|x| *x *= factor);
     }
-    Ok(of_group)
+    let window = Window { queries: &scaled, positions, query_heads, scale: layer.scale };
+    let view = layer.heads[head];
+    let numbers = window_rows(&window, head, layer.heads.len(), view, layer.positions[head])?;
+    let len = view.len.max(1);
+    let of_group = |rows: &[f32]| rows.chunks_exact(len).map(<[f32]>::to_vec).collect();
+    Ok(numbers.chunks_exact(len * positions.len()).map(of_group).collect())
 }
 
 /// How much the layer's output changes for each row of the window when a slot is taken away and the softmax renormalised, `[group][rows][slots]`:

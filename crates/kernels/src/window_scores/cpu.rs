@@ -27,15 +27,42 @@ pub fn window_scores<B: Block>(
     head: HeadView<'_, B>,
     slot_positions: &[u32],
 ) -> Result<Vec<f32>> {
+    scores(level, Some(kernel.rows), window, kv_head, kv_heads, head, slot_positions)
+}
+
+/// See [`super::window_rows`].
+pub fn window_rows<B: Block>(
+    level: Level,
+    window: &Window<'_>,
+    kv_head: usize,
+    kv_heads: usize,
+    head: HeadView<'_, B>,
+    slot_positions: &[u32],
+) -> Result<Vec<f32>> {
+    scores(level, None, window, kv_head, kv_heads, head, slot_positions)
+}
+
+/// `[group][slots]`, or with no reduction `[group][rows][slots]`.
+#[allow(clippy::too_many_arguments)]
+fn scores<B: Block>(
+    level: Level,
+    rows: Option<RowReduce>,
+    window: &Window<'_>,
+    kv_head: usize,
+    kv_heads: usize,
+    head: HeadView<'_, B>,
+    slot_positions: &[u32],
+) -> Result<Vec<f32>> {
     let group = window.check(kv_head, kv_heads, head, slot_positions)?;
-    let mut out = vec![0.0; group * head.len];
+    let numbers = head.len * if rows.is_some() { 1 } else { window.positions.len() };
+    let mut out = vec![0.0; group * numbers];
     if head.len > 0 {
         let visible: Vec<usize> =
             window.positions.iter().map(|&p| slot_positions.partition_point(|&slot| slot <= p)).collect();
-        out.par_chunks_exact_mut(head.len).enumerate().for_each(|(g, out)| {
+        out.par_chunks_exact_mut(numbers).enumerate().for_each(|(g, out)| {
             let query_head = kv_head * group + g;
             SCRATCH.with_borrow_mut(|scratch| {
-                run(level, kernel.rows, window, query_head, head, &visible, scratch, out);
+                run(level, rows, window, query_head, head, &visible, scratch, out);
             });
         });
     }
@@ -43,14 +70,14 @@ pub fn window_scores<B: Block>(
 }
 
 dispatch! {
-    /// The scores of one query head, `out = [head.len]`; row `i` of the window sees the first `visible[i]` slots.
-    fn run<B: Block>(level, rows: RowReduce, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>, B>;
+    /// The scores of one query head, `out = [head.len]`, or with no reduction `[rows][head.len]`; row `i` of the window sees the first `visible[i]` slots.
+    fn run<B: Block>(level, rows: Option<RowReduce>, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>, B>;
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn body<V: Vector, B: Block>(
-    rows: RowReduce,
+    rows: Option<RowReduce>,
     window: &Window<'_>,
     query_head: usize,
     head: HeadView<'_, B>,
@@ -66,7 +93,7 @@ fn body<V: Vector, B: Block>(
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn query_head_scores<V: Vector, F: Format, B: Block>(
-    rows: RowReduce,
+    rows: Option<RowReduce>,
     window: &Window<'_>,
     query_head: usize,
     head: HeadView<'_, B>,
@@ -106,8 +133,17 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
             let total = (a + b) + (c + d);
             inverse.fill(if total == 0.0 { 0.0 } else { 1.0 / total });
         }
-        add::<V>(rows, cells, &inverse, sums);
+        match rows {
+            Some(rows) => add::<V>(rows, cells, &inverse, sums),
+            None => {
+                let rows = out.chunks_exact_mut(head.len).skip(first).zip(inverse.as_chunks::<QUAD>().0);
+                for (i, (row, inverse)) in rows.take(visible.len()).enumerate() {
+                    spread(cells, i, inverse[0], block_len / CELL, slots, row);
+                }
+            }
+        }
     }
+    let Some(rows) = rows else { return };
     // The four rows of every cell.
     let count = visible.len() as f32;
     let block_cells = block_len / CELL;
@@ -144,6 +180,18 @@ fn hide(cells: &mut [f32], block_len: usize, slots: usize, len: usize, visible: 
                     }
                 }
             }
+        }
+    }
+}
+
+/// Row `i` of the cells times `inverse`, slot by slot.
+#[inline(always)]
+fn spread(cells: &[f32], i: usize, inverse: f32, block_cells: usize, slots: usize, row: &mut [f32]) {
+    for (q, cell) in cells.as_chunks::<CELL>().0.iter().enumerate() {
+        let slot = q / block_cells * slots + q % block_cells * QUAD;
+        let end = (slot + QUAD).min(q / block_cells * slots + slots).min(row.len());
+        for (out, p) in row[slot.min(end)..end].iter_mut().zip(&cell[i * QUAD..]) {
+            *out = p * inverse;
         }
     }
 }

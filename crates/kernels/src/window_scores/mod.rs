@@ -74,6 +74,20 @@ impl WindowScores {
     }
 }
 
+/// The softmax rows themselves, `[group][rows][head.len]`, of KV head `kv_head` of `kv_heads`: what [`WindowScores::run`] reduces.
+///
+/// # Errors
+/// As [`WindowScores::run`].
+pub fn window_rows<B: Block>(
+    window: &Window<'_>,
+    kv_head: usize,
+    kv_heads: usize,
+    head: HeadView<'_, B>,
+    slot_positions: &[u32],
+) -> Result<Vec<f32>> {
+    cpu::window_rows(Level::detect(), window, kv_head, kv_heads, head, slot_positions)
+}
+
 /// Reduces `[group][n]` to `[n]`. An empty group is refused.
 ///
 /// # Errors

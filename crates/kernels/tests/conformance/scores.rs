@@ -61,6 +61,43 @@ fn window_scores_equal_their_reference() {
 }
 
 #[test]
+fn window_rows_are_those_that_window_scores_reduce() {
+    let mut noise = Noise(24);
+    for shape in &SHAPES {
+        for codec in CODECS {
+            let heads = heads(shape, codec, &mut noise);
+            let (kv_head, head) = (heads.len() - 1, &heads[heads.len() - 1]);
+            let slots = positions(0, head.len, &mut noise);
+            let (query_heads, width) = (heads.len() * shape.group, heads.len() * shape.group * shape.head_dim);
+            let queries = noise.numbers(shape.rows * width);
+            let rows = positions(slots[head.len - 1].saturating_sub(2 * shape.rows as u32), shape.rows, &mut noise);
+            let window = Window { queries: &queries, positions: &rows, query_heads, scale: 0.4 };
+            for level in levels() {
+                let got = window_scores::cpu::window_rows(level, &window, kv_head, heads.len(), head.view(), &slots);
+                let got = got.expect("valid");
+                for (i, row) in rows.iter().enumerate() {
+                    // The sum over a window of one row is the row.
+                    let queries = &queries[i * width..][..width];
+                    let one = Window { queries, positions: std::slice::from_ref(row), query_heads, scale: 0.4 };
+                    let kernel = WindowScores { rows: RowReduce::Sum };
+                    let expected = window_scores::reference::window_scores(
+                        kernel,
+                        &one,
+                        kv_head,
+                        heads.len(),
+                        head.view(),
+                        &slots,
+                    );
+                    let of_head = |g: usize| &got[(g * rows.len() + i) * head.len..][..head.len];
+                    let got: Vec<f32> = (0..shape.group).flat_map(of_head).copied().collect();
+                    assert_close(&got, &expected, 2e-6, &format!("{shape:?} {codec:?} row {i} {level:?}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_probabilities_of_a_window_row_sum_to_one_and_stop_at_its_position() {
     let mut noise = Noise(21);
     let layout = BlockLayout { codec: Codec::F16, head_dim: 64, slots: 32 };
