@@ -72,7 +72,7 @@ impl OutputNorms {
             let product = &mut product[..values.len() / self.dim * self.rows];
             linear(product, values, w, None)?;
             match self.norm {
-                Norm::L1 => norms.extend(product.chunks_exact(self.rows).map(|row| rows::magnitude(row))),
+                Norm::L1 => norms.extend(product.chunks_exact(self.rows).map(rows::magnitude)),
                 Norm::L2 => {
                     let pairs = product.chunks_exact(self.dim).zip(values.chunks_exact(self.dim));
                     norms.extend(pairs.map(|(y, v)| rows::dot(y, v).max(0.0).sqrt()));
