@@ -16,6 +16,7 @@ mod allocators;
 mod attention;
 mod budget;
 pub mod channels;
+mod checks;
 pub mod compat;
 mod export;
 mod filters;

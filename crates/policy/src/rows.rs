@@ -19,6 +19,13 @@ pub(crate) fn value_norms<B: Block>(head: HeadView<B>) -> Vec<f32> {
     norms
 }
 
+/// Indices in falling order of the numbers; ties go to the lower one.
+pub(crate) fn falling(numbers: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..numbers.len()).collect();
+    order.sort_by(|&a, &b| numbers[b].total_cmp(&numbers[a]));
+    order
+}
+
 /// Sums are made in this many lanes, so that the compiler may use vectors; the order of additions is the same everywhere.
 const LANES: usize = 16;
 

@@ -5,9 +5,9 @@ use headwise_kernels::{Block, topk};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use crate::LayerInput;
 use crate::output_norms::{Norm, OutputNorms};
 use crate::selectors::Candidates;
+use crate::{LayerInput, checks};
 
 /// CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
 /// value can move the output, (s + ε) · ‖v W_O‖₁, mean over the query heads of the KV head.
@@ -72,9 +72,6 @@ impl SecondStage {
         if !(0.0..=1.0).contains(&self.first) {
             return Err(Error::invalid("secondStage.first", self.first, "between 0 and 1"));
         }
-        match self.epsilon >= 0.0 && self.epsilon.is_finite() {
-            true => Ok(()),
-            false => Err(Error::invalid("secondStage.epsilon", self.epsilon, "a finite number, not negative")),
-        }
+        checks::not_negative("secondStage.epsilon", self.epsilon)
     }
 }

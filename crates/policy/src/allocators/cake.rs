@@ -5,7 +5,7 @@ use ts_rs::TS;
 
 use super::{Allocate, Share, by_weight};
 use crate::scorers::mean_and_variance;
-use crate::{LayerInput, Needs, attention};
+use crate::{LayerInput, Needs, attention, checks};
 
 /// CAKE (arXiv 2503.12491, ICLR 2025): layers share the budget by how widely and how changeably their window looks, H^(1/τ₁) · V^(1/τ₂).
 ///
@@ -62,9 +62,7 @@ impl Allocate for CakeLayers {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(2..=4096).contains(&self.window) {
-            return Err(Error::invalid("cake.window", self.window, "between 2 and 4096"));
-        }
+        checks::window("cake.window", self.window, 2)?;
         let positive = |name: &str, x: f64| match x > 0.0 && x.is_finite() {
             true => Ok(()),
             false => Err(Error::invalid(name, x, "a positive finite number")),

@@ -6,7 +6,7 @@ use headwise_kernels::Block;
 use super::{Compat, wanted, wanted_of};
 use crate::policy::each;
 use crate::scorers::Parts;
-use crate::{Allocator, Defensive, LayerInput, Policy, Scorer, Selector, selectors};
+use crate::{Allocator, Defensive, LayerInput, Policy, Scorer, Selector, rows, selectors};
 
 fn known(policy: &Policy) -> Result<&Defensive> {
     match (&policy.scorer, &policy.allocator, &policy.selector) {
@@ -36,13 +36,17 @@ pub(super) fn score<B: Block>(policy: &Policy, layer: &LayerInput<B>) -> Result<
     let bias = parts.iter().map(|parts| tail(&parts.mean)).sum::<f64>() / heads;
     let best = parts.iter().flat_map(|parts| &parts.scores).copied().fold(0.0, f32::max);
     let rows = parts.into_iter().map(|Parts { mean, mut scores, .. }| {
-        let heaviest = Defensive::heaviest(&mean, 0.9 - bias);
-        let count = match most.min(heaviest.len() as i64) {
+        let order = rows::falling(&mean);
+        // The slot that reaches the bound is left out; where none does, all are.
+        let (total, mut sum) = (mean.iter().sum::<f64>(), 0.0);
+        let reaches = order.iter().position(|&slot| {
+            sum += mean[slot];
+            sum / total >= 0.9 - bias
+        });
+        let count = match most.min(reaches.unwrap_or(0) as i64) {
             count if count >= 0 => count as usize,
             less => (mean.len() as i64 + less).max(0) as usize,
         };
-        let mut order: Vec<usize> = (0..mean.len()).collect();
-        order.sort_by(|&a, &b| mean[b].total_cmp(&mean[a]));
         order.iter().take(count).for_each(|&slot| scores[slot] = best);
         scores.resize(seen, best);
         scores

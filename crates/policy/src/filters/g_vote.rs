@@ -6,7 +6,7 @@ use ts_rs::TS;
 use super::Admit;
 use crate::gather::{Moments, QueryMoments};
 use crate::scorers::{cholesky, gaussian, mix};
-use crate::{LayerInput, Needs, attention};
+use crate::{LayerInput, Needs, attention, rows};
 
 /// GVote (arXiv 2509.03136): the slots that queries to come would look at most, by a vote of drawn queries.
 ///
@@ -65,14 +65,12 @@ impl GVote {
     pub fn vote(&self, attention: &[Vec<f32>], drawn: &[Vec<f32>], keys: &[f32], dim: usize) -> Vec<bool> {
         let mut admitted = vec![false; keys.len() / dim];
         for (row, drawn) in attention.iter().zip(drawn) {
-            let votes = super::nucleus::best_until(row, |held, all| held >= self.mass * all);
+            let votes = super::nucleus::best_of(row, self.mass);
             let votes = votes.into_iter().filter(|&admitted| admitted).count();
             for query in drawn.chunks_exact(dim) {
                 let dot = |key: &[f32]| key.iter().zip(query).map(|(k, q)| f64::from(k * q)).sum::<f64>();
                 let products: Vec<f64> = keys.chunks_exact(dim).map(dot).collect();
-                let mut order: Vec<usize> = (0..products.len()).collect();
-                order.sort_by(|&a, &b| products[b].total_cmp(&products[a]));
-                order.into_iter().take(votes).for_each(|slot| admitted[slot] = true);
+                rows::falling(&products).into_iter().take(votes).for_each(|slot| admitted[slot] = true);
             }
         }
         admitted

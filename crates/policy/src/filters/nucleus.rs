@@ -24,7 +24,7 @@ impl Default for Nucleus {
 
 impl Admit for Nucleus {
     fn admit<B: Block>(&self, _: &LayerInput<B>, scores: &Scores) -> Result<Vec<Vec<bool>>> {
-        Ok(scores.iter().map(|row| best_until(row, |held, all| held >= self.mass * all)).collect())
+        Ok(scores.iter().map(|row| best_of(row, self.mass)).collect())
     }
 
     fn validate(&self) -> Result<()> {
@@ -35,8 +35,8 @@ impl Admit for Nucleus {
     }
 }
 
-/// The slots in falling order (ties: the lower one) until `enough(sum of theirs, sum of all)`, at least one.
-pub(super) fn best_until(row: &[f32], enough: impl Fn(f64, f64) -> bool) -> Vec<bool> {
+/// The best slots (ties: the lower one) that together hold the share `mass` of the sum, at least one.
+pub(super) fn best_of(row: &[f32], mass: f64) -> Vec<bool> {
     let all: f64 = row.iter().map(|&score| f64::from(score.max(0.0))).sum();
     let mut order: Vec<usize> = (0..row.len()).collect();
     order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
@@ -44,7 +44,7 @@ pub(super) fn best_until(row: &[f32], enough: impl Fn(f64, f64) -> bool) -> Vec<
     for slot in order {
         admitted[slot] = true;
         held += f64::from(row[slot].max(0.0));
-        if enough(held, all) {
+        if held >= mass * all {
             break;
         }
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Admit;
-use crate::{LayerInput, Needs, attention};
+use crate::{LayerInput, Needs, attention, checks};
 
 /// SimLayerKV (arXiv 2410.13846): a lazy layer, whose last queries look at little but the first and the most recent tokens, keeps only those; the
 /// others keep all.
@@ -83,9 +83,6 @@ impl Admit for SimLayer {
         if !(self.threshold > 0.0 && self.threshold <= 1.0) {
             return Err(Error::invalid("simLayer.threshold", self.threshold, "more than 0, at most 1"));
         }
-        match (1..=4096).contains(&self.last) {
-            true => Ok(()),
-            false => Err(Error::invalid("simLayer.last", self.last, "between 1 and 4096")),
-        }
+        checks::window("simLayer.last", self.last, 1)
     }
 }

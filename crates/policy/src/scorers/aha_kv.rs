@@ -1,10 +1,10 @@
-use headwise_core::{Error, Result, Scores};
+use headwise_core::{Result, Scores};
 use headwise_kernels::{Block, Pool1d};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
-use crate::{LayerInput, Needs, attention, rows};
+use crate::{LayerInput, Needs, attention, checks, rows};
 
 /// AhaKV (arXiv 2506.03762): attention of the last queries, sharpened as much as length blunts it, times a prior from the values.
 ///
@@ -61,12 +61,7 @@ impl Score for AhaKV {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(1..=4096).contains(&self.window) {
-            return Err(Error::invalid("ahaKV.window", self.window, "between 1 and 4096"));
-        }
-        match self.kernel % 2 == 1 && self.kernel <= 4095 {
-            true => Ok(()),
-            false => Err(Error::invalid("ahaKV.kernel", self.kernel, "odd, at most 4095")),
-        }
+        checks::window("ahaKV.window", self.window, 1)?;
+        checks::kernel("ahaKV.kernel", self.kernel)
     }
 }

@@ -1,10 +1,10 @@
-use headwise_core::{Error, Result, Scores};
+use headwise_core::{Result, Scores};
 use headwise_kernels::{Block, Pool1d};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
-use crate::{LayerInput, Needs, attention};
+use crate::{LayerInput, Needs, attention, checks};
 
 /// CAKE's scores (arXiv 2503.12491, ICLR 2025): mean attention of the window's rows plus γ times its variance over them (divisor rows − 1), averaged over
 /// `kernel` neighbours, mean over the query heads of a KV head. A slot that is wanted now and then counts as one that is wanted always.
@@ -65,15 +65,8 @@ impl Score for Cake {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(2..=4096).contains(&self.window) {
-            return Err(Error::invalid("cake.window", self.window, "between 2 and 4096"));
-        }
-        if self.kernel.is_multiple_of(2) || self.kernel > 4095 {
-            return Err(Error::invalid("cake.kernel", self.kernel, "odd, at most 4095"));
-        }
-        match self.gamma >= 0.0 && self.gamma.is_finite() {
-            true => Ok(()),
-            false => Err(Error::invalid("cake.gamma", self.gamma, "a finite number, not negative")),
-        }
+        checks::window("cake.window", self.window, 2)?;
+        checks::kernel("cake.kernel", self.kernel)?;
+        checks::not_negative("cake.gamma", self.gamma)
     }
 }

@@ -4,11 +4,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::Score;
 use super::expected_attention::MeanTurn;
 use super::leverage::{Factor, cholesky};
+use super::{Score, with_first};
 use crate::gather::QueryMoments;
-use crate::{LayerInput, Needs};
+use crate::{LayerInput, Needs, checks};
 
 /// CapKV (arXiv 2604.25975, as in kvpress): how much of what the values can say is lost with a slot, by its leverage among values that are weighed by the
 /// attention which queries to come are expected to give.
@@ -91,14 +91,7 @@ impl Score for CapKV {
             }
             Ok((first, scores.into_iter().map(|score| score as f32).collect::<Vec<_>>()))
         });
-        let scored = scored.collect::<Result<Vec<_>>>()?;
-        let best = scored.iter().flat_map(|(_, scores)| scores).copied().fold(0.0, f32::max);
-        let rows = scored.into_iter().map(|(first, scores)| {
-            let mut row = vec![best + 1.0; first];
-            row.extend(scores);
-            row
-        });
-        Ok(Scores::from_rows(rows))
+        Ok(with_first(scored.collect::<Result<Vec<_>>>()?))
     }
 
     fn validate(&self) -> Result<()> {
@@ -108,11 +101,7 @@ impl Score for CapKV {
         if !(1..=65536).contains(&self.future) {
             return Err(Error::invalid("capKV.future", self.future, "between 1 and 65536"));
         }
-        let not_negative = |name: &str, x: f64| match x >= 0.0 && x.is_finite() {
-            true => Ok(()),
-            false => Err(Error::invalid(name, x, "a finite number, not negative")),
-        };
-        not_negative("capKV.temperature", self.temperature)?;
-        not_negative("capKV.epsilon", self.epsilon)
+        checks::not_negative("capKV.temperature", self.temperature)?;
+        checks::not_negative("capKV.epsilon", self.epsilon)
     }
 }

@@ -1,10 +1,10 @@
-use headwise_core::{Error, Result, Scores};
+use headwise_core::{Result, Scores};
 use headwise_kernels::Block;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{LeverageScore, NonCausal, Score};
-use crate::{LayerInput, Needs};
+use crate::{LayerInput, Needs, checks};
 
 /// Compactor (arXiv 2507.08143): leverage of the keys and non-causal attention, blending · z(leverage) + z(attention).
 ///
@@ -77,9 +77,6 @@ impl Score for Compactor {
     fn validate(&self) -> Result<()> {
         self.leverage.validate()?;
         self.attention.validate()?;
-        match self.blending >= 0.0 && self.blending.is_finite() {
-            true => Ok(()),
-            false => Err(Error::invalid("compactor.blending", self.blending, "a finite number, not negative")),
-        }
+        checks::not_negative("compactor.blending", self.blending)
     }
 }

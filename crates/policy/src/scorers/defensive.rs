@@ -6,7 +6,7 @@ use ts_rs::TS;
 
 use super::{Score, with_window};
 use crate::output_norms::{Norm, OutputNorms};
-use crate::{LayerInput, Needs, attention};
+use crate::{LayerInput, Needs, attention, checks, rows};
 
 /// DefensiveKV (arXiv 2510.13334): against the worst case instead of the mean. A slot is worth the most that any query of the window gave it.
 ///
@@ -94,20 +94,6 @@ impl Defensive {
         }
         Ok(parts)
     }
-
-    /// The slots that hold most of the mean attention, in falling order, before their sum reaches `bound`.
-    pub(crate) fn heaviest(mean: &[f64], bound: f64) -> Vec<usize> {
-        let total: f64 = mean.iter().sum();
-        let mut order: Vec<usize> = (0..mean.len()).collect();
-        order.sort_by(|&a, &b| mean[b].total_cmp(&mean[a]));
-        let mut sum = 0.0;
-        let reaches = order.iter().position(|&slot| {
-            sum += mean[slot];
-            sum / total >= bound
-        });
-        order.truncate(reaches.unwrap_or(0));
-        order
-    }
 }
 
 impl Score for Defensive {
@@ -122,12 +108,10 @@ impl Score for Defensive {
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let rows = self.parts(layer)?.into_iter().map(|Parts { mean, mut scores, window }| {
             let all = mean.iter().sum::<f64>() + window;
-            let mut order: Vec<usize> = (0..mean.len()).collect();
-            order.sort_by(|&a, &b| mean[b].total_cmp(&mean[a]));
             let mut held = window;
             // No more than the head's even share of the budget: a head that looks everywhere would take all.
             let most = layer.budget.saturating_sub(self.window);
-            for slot in order.into_iter().take(most) {
+            for slot in rows::falling(&mean).into_iter().take(most) {
                 if held >= self.mass * all {
                     break;
                 }
@@ -140,12 +124,8 @@ impl Score for Defensive {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(1..=4096).contains(&self.window) {
-            return Err(Error::invalid("defensive.window", self.window, "between 1 and 4096"));
-        }
-        if self.kernel.is_multiple_of(2) || self.kernel > 4095 {
-            return Err(Error::invalid("defensive.kernel", self.kernel, "odd, at most 4095"));
-        }
+        checks::window("defensive.window", self.window, 1)?;
+        checks::kernel("defensive.kernel", self.kernel)?;
         match (0.0..=1.0).contains(&self.mass) {
             true => Ok(()),
             false => Err(Error::invalid("defensive.mass", self.mass, "between 0 and 1")),

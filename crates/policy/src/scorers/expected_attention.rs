@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::Score;
+use super::{Score, with_first};
 use crate::gather::{Moments, QueryMoments};
-use crate::{LayerInput, Needs, rows};
+use crate::{LayerInput, Needs, checks, rows};
 
 /// Expected Attention (arXiv 2510.00636, kvpress): the attention that queries still to come are expected to give, from the mean μ and the covariance Σ
 /// of the prompt's queries before their rotation.
@@ -138,14 +138,7 @@ impl Score for ExpectedAttention {
             let first = layer.slots_before(head, self.first);
             Ok((first, self.head(layer, moments, &turn, head, first)?))
         });
-        let scored = scored.collect::<Result<Vec<_>>>()?;
-        let best = scored.iter().flat_map(|(_, scores)| scores).copied().fold(0.0, f32::max);
-        let rows = scored.into_iter().map(|(first, scores)| {
-            let mut row = vec![best + 1.0; first];
-            row.extend(scores);
-            row
-        });
-        Ok(Scores::from_rows(rows))
+        Ok(with_first(scored.collect::<Result<Vec<_>>>()?))
     }
 
     fn validate(&self) -> Result<()> {
@@ -155,9 +148,6 @@ impl Score for ExpectedAttention {
         if !(1..=65536).contains(&self.future) {
             return Err(Error::invalid("expectedAttention.future", self.future, "between 1 and 65536"));
         }
-        match self.epsilon >= 0.0 && self.epsilon.is_finite() {
-            true => Ok(()),
-            false => Err(Error::invalid("expectedAttention.epsilon", self.epsilon, "a finite number, not negative")),
-        }
+        checks::not_negative("expectedAttention.epsilon", self.epsilon)
     }
 }

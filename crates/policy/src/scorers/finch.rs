@@ -1,10 +1,10 @@
-use headwise_core::{Error, Result, Scores};
+use headwise_core::{Result, Scores};
 use headwise_kernels::Block;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
-use crate::{LayerInput, Needs, attention};
+use crate::{LayerInput, Needs, attention, checks};
 
 /// FINCH (TACL 2024, as in kvpress): attention of the question's tokens, each row multiplied by the tokens that it sees, so that rows weigh alike.
 ///
@@ -52,9 +52,6 @@ impl Score for Finch {
     }
 
     fn validate(&self) -> Result<()> {
-        match (1..=4096).contains(&self.window) {
-            true => Ok(()),
-            false => Err(Error::invalid("finch.window", self.window, "between 1 and 4096")),
-        }
+        checks::window("finch.window", self.window, 1)
     }
 }

@@ -1,10 +1,10 @@
-use headwise_core::{Error, Result, Scores};
+use headwise_core::{Result, Scores};
 use headwise_kernels::Block;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{GroupReduce, PoolOrder, Pooling, RowReduce, Score, SnapKV, with_window};
-use crate::{LayerInput, Needs, rows};
+use crate::{LayerInput, Needs, checks, rows};
 
 /// LAVa's scores (arXiv 2509.09754): SnapKV's attention (maximum pooling) times the largest ‖v‖₁ of the head's slots before the window; maximum over the
 /// query heads of a KV head.
@@ -64,12 +64,7 @@ impl Score for Lava {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(1..=4096).contains(&self.window) {
-            return Err(Error::invalid("lava.window", self.window, "between 1 and 4096"));
-        }
-        match self.kernel % 2 == 1 && self.kernel <= 4095 {
-            true => Ok(()),
-            false => Err(Error::invalid("lava.kernel", self.kernel, "odd, at most 4095")),
-        }
+        checks::window("lava.window", self.window, 1)?;
+        checks::kernel("lava.kernel", self.kernel)
     }
 }

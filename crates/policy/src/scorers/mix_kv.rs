@@ -1,10 +1,10 @@
-use headwise_core::{Error, Result, Scores};
+use headwise_core::{Result, Scores};
 use headwise_kernels::Block;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{GroupReduce, PoolOrder, Pooling, RowReduce, Score, SnapKV, with_window};
-use crate::{LayerInput, Needs, rows};
+use crate::{LayerInput, Needs, checks, rows};
 
 /// MixKV (arXiv 2510.20707, ICLR 2026): importance where a head's keys differ, diversity where they are alike.
 ///
@@ -95,12 +95,7 @@ impl Score for MixKV {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(1..=4096).contains(&self.window) {
-            return Err(Error::invalid("mixKV.window", self.window, "between 1 and 4096"));
-        }
-        match self.kernel % 2 == 1 && self.kernel <= 4095 {
-            true => Ok(()),
-            false => Err(Error::invalid("mixKV.kernel", self.kernel, "odd, at most 4095")),
-        }
+        checks::window("mixKV.window", self.window, 1)?;
+        checks::kernel("mixKV.kernel", self.kernel)
     }
 }

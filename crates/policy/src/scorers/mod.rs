@@ -92,6 +92,16 @@ pub(crate) fn with_window(mut rows: Vec<Vec<f32>>, lengths: &[usize]) -> Scores 
     Scores::from_rows(rows)
 }
 
+/// Rows that hold scores of the slots behind the first ones, each with how many these are, which get the layer's largest score + 1 (and 1 at least).
+pub(crate) fn with_first(rows: Vec<(usize, Vec<f32>)>) -> Scores {
+    let best = rows.iter().flat_map(|(_, scores)| scores).copied().fold(0.0, f32::max);
+    Scores::from_rows(rows.into_iter().map(|(first, scores)| {
+        let mut row = vec![best + 1.0; first];
+        row.extend(scores);
+        row
+    }))
+}
+
 /// Makes all numbers z-scores: minus their mean, divided by their standard deviation (divisor n − 1), which is taken as 1e−6 at least.
 pub(crate) fn standardize(rows: &mut [Vec<f64>]) {
     let count = rows.iter().map(Vec::len).sum::<usize>();

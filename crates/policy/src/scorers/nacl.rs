@@ -5,7 +5,7 @@ use ts_rs::TS;
 
 use super::random::{mix, uniform};
 use super::{GroupReduce, Pooling, RowReduce, Score, SnapKV, with_window};
-use crate::{LayerInput, Needs};
+use crate::{LayerInput, Needs, checks};
 
 /// NACL (arXiv 2408.03675, ACL 2024): attention of proxy tokens at the prompt's end, and part of the kept slots by chance, so that not all heads lose
 /// the same ones.
@@ -77,9 +77,7 @@ impl Score for Nacl {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(1..=4096).contains(&self.window) {
-            return Err(Error::invalid("nacl.window", self.window, "between 1 and 4096"));
-        }
+        checks::window("nacl.window", self.window, 1)?;
         match (0.0..=1.0).contains(&self.random) {
             true => Ok(()),
             false => Err(Error::invalid("nacl.random", self.random, "between 0 and 1")),

@@ -1,13 +1,13 @@
 use std::ops::Range;
 
-use headwise_core::{Error, Result, Scores};
+use headwise_core::{Result, Scores};
 use headwise_kernels::{Block, Pool1d};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, standardize};
 use crate::gather::ChunkGrid;
-use crate::{LayerInput, Needs, rows};
+use crate::{LayerInput, Needs, checks, rows};
 
 /// Non-causal attention inside chunks (Compactor, arXiv 2507.08143): how much the queries of a slot's own chunk attend to it, those before it too.
 ///
@@ -83,9 +83,6 @@ impl Score for NonCausal {
     }
 
     fn validate(&self) -> Result<()> {
-        match (1..=4096).contains(&self.chunk) {
-            true => Ok(()),
-            false => Err(Error::invalid("nonCausal.chunk", self.chunk, "between 1 and 4096")),
-        }
+        checks::window("nonCausal.chunk", self.chunk, 1)
     }
 }

@@ -6,7 +6,7 @@ use ts_rs::TS;
 
 use super::{Score, with_window};
 use crate::output_norms::{Norm, OutputNorms};
-use crate::{LayerInput, Needs, attention};
+use crate::{LayerInput, Needs, attention, checks};
 
 /// ReST-KV (arXiv 2605.08840, ICLR 2026): how much the layer's output changes when a slot is taken away.
 ///
@@ -82,9 +82,12 @@ impl Score for RestKV {
         let rows = heads.map(|head| {
             let (positions, open) = (layer.positions[head], layer.slots_before(head, start));
             let attention = attention::rows(layer, "restKV", self.window, head)?;
-            let changes = attention::changes(layer, "restKV", self.window, head, &norms)?;
+            let values = layer.heads[head].all_values();
             let mut mean = vec![0.0f64; open];
-            for (rows, changes) in attention.iter().zip(&changes) {
+            for (g, rows) in attention.iter().enumerate() {
+                let mut changes = rows.clone();
+                let query_head = head * layer.shape.group + g;
+                attention::change(&mut changes, &values, layer.shape.head_dim, &norms, query_head)?;
                 let mut smoothed: Vec<f64> = changes[0][..open].iter().map(|&x| f64::from(x)).collect();
                 for change in &changes[1..] {
                     let newer = |(old, &new): (&mut f64, &f32)| *old += self.alpha * (f64::from(new) - *old);
@@ -99,12 +102,8 @@ impl Score for RestKV {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(2..=4096).contains(&self.window) {
-            return Err(Error::invalid("restKV.window", self.window, "between 2 and 4096"));
-        }
-        if self.kernel.is_multiple_of(2) || self.kernel > 4095 {
-            return Err(Error::invalid("restKV.kernel", self.kernel, "odd, at most 4095"));
-        }
+        checks::window("restKV.window", self.window, 2)?;
+        checks::kernel("restKV.kernel", self.kernel)?;
         if !(self.beta >= 1.0 && self.beta.is_finite()) {
             return Err(Error::invalid("restKV.beta", self.beta, "a finite number, at least 1"));
         }

@@ -5,7 +5,7 @@ use ts_rs::TS;
 
 use super::{Score, with_window};
 use crate::output_norms::Weights;
-use crate::{LayerInput, Needs, Weight, WeightBy, attention};
+use crate::{LayerInput, Needs, Weight, WeightBy, attention, checks};
 
 /// SnapKV (arXiv 2404.14469): how much the last prompt queries attend to a slot.
 ///
@@ -263,9 +263,7 @@ impl Score for SnapKV {
     }
 
     fn validate(&self) -> Result<()> {
-        if !(1..=4096).contains(&self.window) {
-            return Err(Error::invalid("snapKV.window", self.window, "between 1 and 4096"));
-        }
+        checks::window("snapKV.window", self.window, 1)?;
         match self.pool {
             Pooling::Average { kernel } | Pooling::Max { kernel } if kernel % 2 == 0 || kernel > 4095 => {
                 Err(Error::invalid("snapKV.pool.kernel", kernel, "odd, at most 4095"))

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, Scorer, SnapKV};
-use crate::{LayerInput, Needs, Weight, WeightBy};
+use crate::{LayerInput, Needs, Weight, WeightBy, checks};
 
 /// Another scorer's scores, (s + ε) times how much the slot's value can move the output: ‖v‖ or ‖v W_O‖ (mean over the query heads of a KV head).
 ///
@@ -55,9 +55,6 @@ impl Score for Weighted {
             let reason = "weighted by change: the change depends on single queries, use snapKV's weight".into();
             return Err(Error::InvalidPolicy { reason });
         }
-        match self.epsilon >= 0.0 && self.epsilon.is_finite() {
-            true => Ok(()),
-            false => Err(Error::invalid("weighted.epsilon", self.epsilon, "a finite number, not negative")),
-        }
+        checks::not_negative("weighted.epsilon", self.epsilon)
     }
 }
