@@ -11,7 +11,7 @@ use common::{SMOLLM2, cache, compacted_cache, noise, spread};
 use criterion::{Criterion, criterion_group, criterion_main};
 use headwise_cache::KvCache;
 use headwise_core::{Codec, KvShape};
-use headwise_kernels::attend::{Job, Query, attend, attend_batch};
+use headwise_kernels::attend::{ColumnReduce, Columns, Job, Query, attend, attend_batch};
 use roofline::{Group, Work};
 
 /// A layer of a model with 8B parameters.
@@ -89,7 +89,12 @@ fn prefill(criterion: &mut Criterion) {
             group.bench(&format!("{len} slots, with running sums"), work(shape, seen, shape.kv_heads * len), || {
                 let heads: Vec<_> = cache.heads(0).collect();
                 let query = Query { q: &q, rows: ROWS, heads: &heads, bias: None, scale };
-                attend_batch(&mut [Job { query, out: &mut out, sums: Some(&mut sums) }]).expect("valid");
+                attend_batch(&mut [Job {
+                    query,
+                    out: &mut out,
+                    columns: Some(Columns { reduce: ColumnReduce::Sum, out: &mut sums, factors: None }),
+                }])
+                .expect("valid");
             });
         }
         group.finish();

@@ -3,6 +3,7 @@
 use headwise_cache::BlockHandle;
 use headwise_core::Rotation;
 use headwise_kernels::HeadView;
+use headwise_kernels::attend::Columns;
 
 /// What a layer hands to a [`LayerTap`]: one span's rows, after its keys and values went into the cache and before attention.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub struct LayerStep<'a> {
     pub keys: &'a [f32],
     /// What turned both.
     pub turn: Turn<'a>,
+    /// Normed hidden states that queries, keys and values were made of: `[rows][hidden]`.
+    pub inputs: &'a [f32],
 }
 
 /// How the rows of a step were turned by their positions.
@@ -41,11 +44,10 @@ pub trait LayerTap: Send {
     /// Called after the layer's keys and values were appended.
     fn layer(&mut self, step: &LayerStep<'_>);
 
-    /// Where to add the attention that each slot of the layer gets from the span's rows, if it is wanted; called after
-    /// [`layer`](Self::layer), with the heads as attention will see them. Per query head one number for each slot of its KV head, head
-    /// after head: see [`headwise_kernels::attend::Job::sums`]. The last layer then attends with all rows, too, where it would have done
-    /// with fewer; logits keep their bits.
-    fn sums(&mut self, layer: usize, heads: &[HeadView<'_, BlockHandle>]) -> Option<&mut [f32]> {
+    /// What is wanted of the attention that each slot of the layer gets from the span's rows; called after [`layer`](Self::layer), with the
+    /// heads as attention will see them. The last layer then attends with all rows, too, where it would have done with fewer; logits keep their
+    /// bits.
+    fn columns(&mut self, layer: usize, heads: &[HeadView<'_, BlockHandle>]) -> Option<Columns<'_>> {
         let _ = (layer, heads);
         None
     }

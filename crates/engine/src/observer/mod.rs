@@ -14,6 +14,7 @@ pub use window::QueryWindow;
 use headwise_cache::BlockHandle;
 use headwise_core::{KvShape, Selection};
 use headwise_kernels::HeadView;
+use headwise_kernels::attend::{ColumnReduce, Columns};
 use headwise_model::{LayerStep, LayerTap};
 use headwise_policy::gather::{ChunkAttention, QueryMoments};
 use headwise_policy::{Gathered, Needs};
@@ -125,7 +126,8 @@ impl LayerTap for Observer {
         }
     }
 
-    fn sums(&mut self, layer: usize, heads: &[HeadView<'_, BlockHandle>]) -> Option<&mut [f32]> {
-        self.sums.as_mut().map(|sums| sums.stage(layer, heads))
+    fn columns(&mut self, layer: usize, heads: &[HeadView<'_, BlockHandle>]) -> Option<Columns<'_>> {
+        let sums = self.sums.as_mut()?;
+        Some(Columns { reduce: ColumnReduce::Sum, out: sums.stage(layer, heads), factors: None })
     }
 }

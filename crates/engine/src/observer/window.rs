@@ -115,7 +115,15 @@ mod tests {
             let queries: Vec<f32> = (from..to).flat_map(|r| [(100 * layer + r) as f32; 4]).collect();
             let turn = Turn { rotation: &Still, cos: &[], sin: &[] };
             let first_position = from as u32;
-            window.layer(&LayerStep { layer, first_position, rows: to - from, queries: &queries, keys: &[], turn });
+            window.layer(&LayerStep {
+                layer,
+                first_position,
+                rows: to - from,
+                queries: &queries,
+                keys: &[],
+                turn,
+                inputs: &[],
+            });
         }
     }
 

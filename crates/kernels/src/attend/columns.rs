@@ -1,9 +1,10 @@
-//! Sums over the rows: what each slot gets of the weight that all queries give away.
+//! Sums, or the largest, over the rows: what each slot gets of the weight that all queries give away.
 //!
 //! A weight is known only when its row's maximum and denominator are, that is after the last slot. Until then it is kept as the online
-//! softmax left it, relative to the maximum so far, and then added up with what is missing as a factor. That costs a pass over memory, a
+//! softmax left it, relative to the maximum so far, and then joined with what is missing as a factor. That costs a pass over memory, a
 //! few percent of the products; computing the logits again would cost half of attention.
 
+use super::ColumnReduce;
 use super::prefill::KEY_TILE;
 use super::simd_product::panel_vectors;
 use crate::simd_cells::{CELL, QUAD, QUERIES};
@@ -43,10 +44,9 @@ impl<'a> Kept<'a> {
         self.maxima[(tile * self.panels + panel) * self.width..][..self.width].copy_from_slice(maxima);
     }
 
-    /// Adds the weights of the panels `panels` for the first `slots` slots of a tile to `columns`, whose heads are `stride`
-    /// apart. `maxima`
-    /// (`[panel][width]`) are those of whole rows, and `shares` (`[group][panel][width]`) hold 1 / denominator where the query is one of that
-    /// head of the group, else 0. `factors` is memory of the size of `shares`.
+    /// Takes the weights of the panels `panels` for the first `slots` slots of a tile into `columns`, whose heads are `stride` apart. `maxima`
+    /// (`[panel][width]`) are those of whole rows, and `shares` (`[group][panel][width]`) hold the row's factor / denominator where the query is
+    /// one of that head of the group, else 0. `factors` is memory of the size of `shares`.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     pub fn add<V: Vector>(
@@ -57,6 +57,7 @@ impl<'a> Kept<'a> {
         maxima: &[f32],
         shares: &[f32],
         factors: &mut [f32],
+        reduce: ColumnReduce,
         columns: &mut [f32],
         stride: usize,
     ) {
@@ -73,16 +74,21 @@ impl<'a> Kept<'a> {
         }
         let size = KEY_TILE * self.width;
         let weights = &self.weights[(tile * self.panels + panels.start) * size..][..panels.len() * size];
-        // Sixteen sums and four weights fit 32 registers; of 16 the half.
+        // Sixteen columns and four weights fit 32 registers; of 16 the half.
         let most = if V::REGISTERS >= 32 { QUERIES } else { QUERIES / 2 };
         for (factors, columns) in factors.chunks(most * lanes).zip(columns.chunks_mut(most * stride)) {
             let heads = factors.len() / lanes;
             let factors = &factors[seen.start..];
-            match heads {
-                1 => add_heads::<V, 1>(weights, factors, lanes, slots, columns, stride),
-                2 => add_heads::<V, 2>(weights, factors, lanes, slots, columns, stride),
-                3 => add_heads::<V, 3>(weights, factors, lanes, slots, columns, stride),
-                _ => add_heads::<V, 4>(weights, factors, lanes, slots, columns, stride),
+            let columns = &mut *columns;
+            match (reduce, heads) {
+                (ColumnReduce::Sum, 1) => add_heads::<V, 1>(weights, factors, lanes, slots, columns, stride),
+                (ColumnReduce::Sum, 2) => add_heads::<V, 2>(weights, factors, lanes, slots, columns, stride),
+                (ColumnReduce::Sum, 3) => add_heads::<V, 3>(weights, factors, lanes, slots, columns, stride),
+                (ColumnReduce::Sum, _) => add_heads::<V, 4>(weights, factors, lanes, slots, columns, stride),
+                (ColumnReduce::Max, 1) => raise_heads::<V, 1>(weights, factors, lanes, slots, columns, stride),
+                (ColumnReduce::Max, 2) => raise_heads::<V, 2>(weights, factors, lanes, slots, columns, stride),
+                (ColumnReduce::Max, 3) => raise_heads::<V, 3>(weights, factors, lanes, slots, columns, stride),
+                (ColumnReduce::Max, _) => raise_heads::<V, 4>(weights, factors, lanes, slots, columns, stride),
             }
         }
     }
@@ -123,6 +129,44 @@ fn add_heads<V: Vector, const H: usize>(
             let sums = &cell[h * QUAD..][..QUAD.min(slots - start)];
             let columns = &mut columns[h * stride + start..];
             columns.iter_mut().zip(sums).for_each(|(column, sum)| *column += sum);
+        }
+    }
+}
+
+/// As [`add_heads`] with the largest in place of the sum.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps the largest in memory")]
+fn raise_heads<V: Vector, const H: usize>(
+    weights: &[f32],
+    factors: &[f32],
+    lanes: usize,
+    slots: usize,
+    columns: &mut [f32],
+    stride: usize,
+) {
+    let width = panel_vectors::<V>() * V::LANES;
+    for start in (0..slots).step_by(QUAD) {
+        let mut largest = [[V::splat(0.0); QUAD]; H];
+        for (p, weights) in weights.chunks_exact(KEY_TILE * width).enumerate() {
+            let rows = &weights[start * width..][..QUAD * width];
+            for column in (0..width).step_by(V::LANES) {
+                let mut loaded = [V::splat(0.0); QUAD];
+                for s in 0..QUAD {
+                    loaded[s] = V::load(&rows[s * width + column..]);
+                }
+                for h in 0..H {
+                    let factor = V::load(&factors[h * lanes + p * width + column..]);
+                    for s in 0..QUAD {
+                        largest[h][s] = factor.mul(loaded[s]).max(largest[h][s]);
+                    }
+                }
+            }
+        }
+        for h in 0..H {
+            let columns = &mut columns[h * stride + start..];
+            for (s, largest) in largest[h].iter().enumerate().take(slots - start) {
+                columns[s] = columns[s].max(largest.max_lane());
+            }
         }
     }
 }

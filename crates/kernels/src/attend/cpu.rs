@@ -4,7 +4,7 @@
 use super::decode::{Part, decode_part};
 use super::partial::{Sum, Sums, divide, inverse};
 use super::prefill::{QUERY_TILE, prefill_tile};
-use super::{Dims, Job, Partial, Query};
+use super::{ColumnReduce, Columns, Dims, Job, Partial, Query};
 use crate::simd::Level;
 use crate::{Block, CacheLines};
 use headwise_core::{Error, Result};
@@ -18,7 +18,7 @@ pub const DECODE_ROWS: usize = 8;
 /// Slots of one decode task, to be rounded to whole blocks.
 const PART: usize = 512;
 
-/// Tasks that the rows of a KV head are split into at most where sums are asked for: each has sums of its own.
+/// Tasks that the rows of a KV head are split into at most where columns are asked for: each has columns of its own.
 const STRANDS: usize = 8;
 
 /// Multiplications below which waking other threads costs more than it saves.
@@ -31,9 +31,9 @@ struct Task {
     rows: Range<usize>,
     blocks: Range<usize>,
     dims: Dims,
-    /// Where the sums of the KV head begin in those of the job, if they are asked for, and how many numbers this task has for them: the prefill
-    /// way `[group][slots]`, the decode way `[rows][group]` maxima and the weights of the part, `[rows][group][slots]`.
-    sums: Option<(usize, usize)>,
+    /// Where the columns of the KV head begin in those of the job, if they are asked for, and how many numbers this task has for them: the
+    /// prefill way `[group][slots]`, the decode way `[rows][group]` maxima and the weights of the part, `[rows][group][slots]`.
+    columns: Option<(usize, usize)>,
 }
 
 /// What a call works with, kept from call to call.
@@ -65,14 +65,14 @@ pub fn attend_batch<B: Block>(level: Level, jobs: &mut [Job<'_, B>]) -> Result<(
         }
     }
     with_plan(|plan| {
-        plan.run(level, jobs.len(), |job| (&jobs[job].query, jobs[job].sums.as_ref().map(|sums| sums.len())))?;
+        plan.run(level, jobs.len(), |job| (&jobs[job].query, jobs[job].columns.as_ref()))?;
         plan.merge(|task, at, sum| {
             let head_dim = task.dims.head_dim;
             let out = &mut jobs[task.job].out[at * head_dim..][..head_dim];
             out.copy_from_slice(sum.numerator);
             divide(out, *sum.denominator);
         });
-        plan.add_sums(jobs);
+        plan.add_columns(jobs);
         Ok(())
     })
 }
@@ -96,27 +96,25 @@ fn with_plan<R>(body: impl FnOnce(&mut Plan) -> R) -> R {
 }
 
 impl Plan {
-    /// Attention of `count` queries, each split into tasks that lie one after another. With a query comes the length of its sums.
+    /// Attention of `count` queries, each split into tasks that lie one after another. With a query comes what is wanted of its weights.
     fn run<'a, B: Block + 'a>(
         &mut self,
         level: Level,
         count: usize,
-        query: impl Fn(usize) -> (&'a Query<'a, B>, Option<usize>) + Sync,
+        query: impl Fn(usize) -> (&'a Query<'a, B>, Option<&'a Columns<'a>>) + Sync,
     ) -> Result<()> {
         self.tasks.clear();
         let mut work = 0usize;
         for job in 0..count {
-            let (query, sums) = query(job);
+            let (query, columns) = query(job);
             let dims = query.check()?;
-            let slots: usize = query.heads.iter().map(|head| head.len).sum();
-            if let Some(got) = sums.filter(|&got| got != dims.group * slots) {
-                let expected = vec![dims.group * slots];
-                return Err(Error::ShapeMismatch { what: "sums".into(), expected, got: vec![got] });
+            if let Some(columns) = columns {
+                columns.check(query, dims)?;
             }
             let mut at = 0;
             for (head, view) in query.heads.iter().enumerate() {
                 work = work.saturating_add(query.rows * dims.group * dims.head_dim * view.len);
-                self.split(job, head, query, dims, sums.map(|_| at));
+                self.split(job, head, query, dims, columns.map(|_| at));
                 at += dims.group * view.len;
             }
         }
@@ -132,7 +130,7 @@ impl Plan {
             let then = tasks
                 .get(index + 1)
                 .map_or(&[][..], |next| &query_of(next).heads[next.head].blocks[next.blocks.start..]);
-            SCRATCH.with_borrow_mut(|scratch| task.run(level, query_of(task), then, scratch, memory));
+            SCRATCH.with_borrow_mut(|scratch| task.run(level, query(task.job), then, scratch, memory));
         };
         let results = &mut self.results[..tasks.len() * place];
         if work < PARALLEL_FROM {
@@ -143,8 +141,8 @@ impl Plan {
         Ok(())
     }
 
-    /// The tasks of one KV head of a query, whose sums begin at `sums` if they are asked for.
-    fn split<B: Block>(&mut self, job: usize, head: usize, query: &Query<'_, B>, dims: Dims, sums: Option<usize>) {
+    /// The tasks of one KV head of a query, whose columns begin at `columns` if they are asked for.
+    fn split<B: Block>(&mut self, job: usize, head: usize, query: &Query<'_, B>, dims: Dims, columns: Option<usize>) {
         let view = query.heads[head];
         let all = view.block_count();
         if query.rows <= DECODE_ROWS {
@@ -152,14 +150,14 @@ impl Plan {
             self.tasks.extend((0..all).step_by(step).map(|start| {
                 let blocks = start..(start + step).min(all);
                 let len = query.rows * dims.group * (1 + blocks.len() * view.layout.slots);
-                Task { job, head, rows: 0..query.rows, blocks, dims, sums: sums.map(|at| (at, len)) }
+                Task { job, head, rows: 0..query.rows, blocks, dims, columns: columns.map(|at| (at, len)) }
             }));
         } else {
             let tile = tile_rows(dims);
-            let step = if sums.is_some() { query.rows.div_ceil(STRANDS).next_multiple_of(tile) } else { tile };
+            let step = if columns.is_some() { query.rows.div_ceil(STRANDS).next_multiple_of(tile) } else { tile };
             self.tasks.extend((0..query.rows).step_by(step).map(|start| {
                 let rows = start..(start + step).min(query.rows);
-                Task { job, head, rows, blocks: 0..all, dims, sums: sums.map(|at| (at, dims.group * view.len)) }
+                Task { job, head, rows, blocks: 0..all, dims, columns: columns.map(|at| (at, dims.group * view.len)) }
             }));
         }
     }
@@ -186,28 +184,38 @@ impl Plan {
         }
     }
 
-    /// Adds what the slots get to the sums of the jobs that ask for them, after [`Plan::merge`].
-    fn add_sums<B>(&mut self, jobs: &mut [Job<'_, B>]) {
+    /// Adds what the slots get to the columns of the jobs that ask for them, after [`Plan::merge`].
+    fn add_columns<B>(&mut self, jobs: &mut [Job<'_, B>]) {
         let mut rest = &mut self.results[..];
         for parts in self.tasks.chunk_by(Task::is_part_of_the_same) {
             let (memory, after) = std::mem::take(&mut rest).split_at_mut(parts.len() * self.place);
             rest = after;
             let job = &mut jobs[parts[0].job];
-            let (Some((at, _)), Some(sums)) = (parts[0].sums, &mut job.sums) else { continue };
-            let len = job.query.heads[parts[0].head].len;
-            let sums = &mut sums[at..][..parts[0].dims.group * len];
+            let (Some((at, _)), Some(columns)) = (parts[0].columns, &mut job.columns) else { continue };
+            let view = &job.query.heads[parts[0].head];
+            let Columns { reduce, ref mut out, factors } = *columns;
+            let out = &mut out[at..][..parts[0].dims.group * view.len];
             if job.query.rows <= DECODE_ROWS {
-                add_parts(parts, memory, self.place, job.query.heads[parts[0].head].layout.slots, sums, len);
+                add_parts(parts, memory, self.place, view.layout.slots, reduce, factors, out, view.len);
             } else {
-                let columns = &parts[0].columns(memory)[..sums.len()];
-                sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum += column);
+                reduce.join(out, &parts[0].columns(memory)[..out.len()], 1.0);
             }
         }
     }
 }
 
-/// Adds the weights of the parts of a head, now that the maxima and denominators of its queries are known, to `sums`, `[group][len]`.
-fn add_parts(parts: &[Task], memory: &mut [f32], place: usize, block_slots: usize, sums: &mut [f32], len: usize) {
+/// Adds the weights of the parts of a head, now that the maxima and denominators of its queries are known, to `out`, `[group][len]`.
+#[allow(clippy::too_many_arguments)]
+fn add_parts(
+    parts: &[Task],
+    memory: &mut [f32],
+    place: usize,
+    block_slots: usize,
+    reduce: ColumnReduce,
+    row_factors: Option<&[f32]>,
+    out: &mut [f32],
+    len: usize,
+) {
     let Task { rows, dims: Dims { group, head_dim, .. }, .. } = &parts[0];
     let count = rows.len() * group;
     let (first, others) = memory.split_at_mut(place);
@@ -222,8 +230,8 @@ fn add_parts(parts: &[Task], memory: &mut [f32], place: usize, block_slots: usiz
             // As in the softmax: with a finite base -∞ - base stays -∞.
             let base = |max: f32| max.max(f32::MIN);
             let factor = (base(maxima[i]) - base(merged.max[i])).exp() * inverse(merged.denominator[i]);
-            let row = &mut sums[i % group * len..][..len][start..];
-            row.iter_mut().zip(&weights[i * stride..][..stride]).for_each(|(sum, weight)| *sum += weight * factor);
+            let factor = factor * row_factors.map_or(1.0, |factors| factors[i / group]);
+            reduce.join(&mut out[i % group * len..][..len][start..], &weights[i * stride..][..stride], factor);
         }
     }
 }
@@ -241,19 +249,19 @@ impl Task {
 
     /// Numbers that its result takes.
     fn result_len(&self) -> usize {
-        Sums::len(self.rows.len() * self.dims.group, self.dims.head_dim) + self.sums.map_or(0, |(_, len)| len)
+        Sums::len(self.rows.len() * self.dims.group, self.dims.head_dim) + self.columns.map_or(0, |(_, len)| len)
     }
 
-    /// What a result has for the sums.
+    /// What a result has for the columns.
     fn columns<'a>(&self, memory: &'a mut [f32]) -> &'a mut [f32] {
         let before = Sums::len(self.rows.len() * self.dims.group, self.dims.head_dim);
-        &mut memory[before..][..self.sums.map_or(0, |(_, len)| len)]
+        &mut memory[before..][..self.columns.map_or(0, |(_, len)| len)]
     }
 
     fn run<B: Block>(
         &self,
         level: Level,
-        query: &Query<'_, B>,
+        (query, wanted): (&Query<'_, B>, Option<&Columns<'_>>),
         then: &[B],
         scratch: &mut CacheLines,
         memory: &mut [f32],
@@ -262,7 +270,7 @@ impl Task {
         let count = self.rows.len() * group;
         let (results, columns) = memory.split_at_mut(Sums::len(count, head_dim));
         let mut out = Sums::split(results, count, head_dim);
-        let mut columns = self.sums.map(|(_, len)| &mut columns[..len]);
+        let mut columns = self.columns.map(|(_, len)| &mut columns[..len]);
         if query.rows <= DECODE_ROWS {
             let (maxima, weights) = columns.map(|columns| columns.split_at_mut(count)).unzip();
             let whole = out.part(0..count, head_dim);
@@ -279,7 +287,38 @@ impl Task {
         for start in self.rows.clone().step_by(tile_rows(self.dims)) {
             let rows = start..(start + tile_rows(self.dims)).min(self.rows.end);
             let out = out.part((rows.start - self.rows.start) * group..(rows.end - self.rows.start) * group, head_dim);
-            prefill_tile(level, query, self.dims, self.head, rows, scratch, out, columns.as_deref_mut());
+            let columns = wanted.zip(columns.as_deref_mut()).map(|(Columns { reduce, factors, .. }, out)| Columns {
+                reduce: *reduce,
+                out,
+                factors: *factors,
+            });
+            prefill_tile(level, query, self.dims, self.head, rows, scratch, out, columns);
+        }
+    }
+}
+
+impl Columns<'_> {
+    fn check<B: Block>(&self, query: &Query<'_, B>, dims: Dims) -> Result<()> {
+        let lengths = [
+            ("columns", dims.group * query.heads.iter().map(|head| head.len).sum::<usize>(), self.out.len()),
+            ("factors of rows", query.rows, self.factors.map_or(query.rows, <[f32]>::len)),
+        ];
+        match lengths.into_iter().find(|(_, expected, got)| expected != got) {
+            Some((what, expected, got)) => {
+                Err(Error::ShapeMismatch { what: what.into(), expected: vec![expected], got: vec![got] })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl ColumnReduce {
+    /// Takes `weights` times `factor` into `columns`.
+    fn join(self, columns: &mut [f32], weights: &[f32], factor: f32) {
+        let pairs = columns.iter_mut().zip(weights);
+        match self {
+            Self::Sum => pairs.for_each(|(column, weight)| *column += weight * factor),
+            Self::Max => pairs.for_each(|(column, weight)| *column = column.max(weight * factor)),
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Two hooks for merging and compensation policies: the per-slot logit `bias`, and [`Partial`], an attention result before
 //! the division that can be merged with another over other slots.
 //!
-//! A by-product that cannot be had later: the weight that each slot gets from all rows ([`Job::sums`]).
+//! A by-product that cannot be had later: the weight that each slot gets from all rows, summed, or the largest ([`Columns`]).
 //!
 //! A row without any weight (every slot biased by -∞) gives zeros. NaN in q, K or V gives NaN in the rows that see it.
 //! Bit-identical for any number of rayon threads. Few rows ([`DECODE_ROWS`] at most) go the decode way, split over slots;
@@ -55,12 +55,32 @@ impl<B> Copy for Query<'_, B> {}
 pub struct Job<'a, B> {
     /// The problem.
     pub query: Query<'a, B>,
-    /// `[rows][query heads][head_dim]`. The same bits whether or not `sums` are asked for.
+    /// `[rows][query heads][head_dim]`. The same bits whether or not `columns` are asked for.
     pub out: &'a mut [f32],
-    /// What is added to: per query head one number for each slot of its KV head, head after head (lengths may differ). Every slot gets
-    /// `Σ softmax(…)` over the job's rows, so that a head's numbers grow by `rows` together. The order of additions is fixed; a prompt cut in
-    /// another way gives the same sums but for rounding. NaN in q, K or V gives NaN in the sums of that KV head.
-    pub sums: Option<&'a mut [f32]>,
+    /// What is wanted of the weights.
+    pub columns: Option<Columns<'a>>,
+}
+
+/// What each slot gets of the weights `softmax(…)` of a job's rows.
+pub struct Columns<'a> {
+    /// How the rows are reduced.
+    pub reduce: ColumnReduce,
+    /// What is added to, or raised: per query head one number for each slot of its KV head, head after head (lengths may differ).
+    ///
+    /// The order of additions is fixed; a prompt cut in another way gives the same numbers but for rounding. NaN in q, K or V gives NaN in the
+    /// sums of that KV head; a maximum may pass it over.
+    pub out: &'a mut [f32],
+    /// What the weights of each row are multiplied with, not negative, `[rows]`; 1 where not given.
+    pub factors: Option<&'a [f32]>,
+}
+
+/// How [`Columns`] are made of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnReduce {
+    /// Added up: without factors, a query head's numbers grow by the number of rows together.
+    Sum,
+    /// The largest, or what was there if that is larger.
+    Max,
 }
 
 /// Attention of one layer of one session; see [`Query`] for the shapes.
@@ -75,7 +95,7 @@ pub fn attend<B: Block>(
     scale: f32,
     out: &mut [f32],
 ) -> Result<()> {
-    attend_batch(&mut [Job { query: Query { q, rows, heads, bias, scale }, out, sums: None }])
+    attend_batch(&mut [Job { query: Query { q, rows, heads, bias, scale }, out, columns: None }])
 }
 
 /// [`attend`] for several sessions at once: one parallel region for all, and the same numbers as one by one.

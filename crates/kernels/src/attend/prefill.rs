@@ -8,7 +8,7 @@
 use super::columns::Kept;
 use super::partial::{Sums, inverse};
 use super::simd_product::{MAX_PANEL_VECTORS, Strided, panel_product, panel_vectors};
-use super::{Dims, Query};
+use super::{Columns, Dims, Query};
 use crate::CacheLines;
 use crate::dispatch;
 use crate::rows::widen;
@@ -23,9 +23,9 @@ pub(super) const QUERY_TILE: usize = 192;
 pub(super) const KEY_TILE: usize = 128;
 
 dispatch! {
-    /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`. To `columns`, `[group][slots]`, are
-    /// added the weights that slots get from these rows.
-    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut CacheLines, out: Sums<'_>, columns: Option<&mut [f32]>) = body::<VectorOf<Target>, B>;
+    /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`. `columns`, `[group][slots]`, take
+    /// in the weights that slots get from these rows.
+    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut CacheLines, out: Sums<'_>, columns: Option<Columns<'_>>) = body::<VectorOf<Target>, B>;
 }
 
 /// Queries of one panel and their running softmax.
@@ -63,7 +63,7 @@ fn body<V: Vector, B: Block>(
     rows: Range<usize>,
     scratch: &mut CacheLines,
     out: Sums<'_>,
-    columns: Option<&mut [f32]>,
+    columns: Option<Columns<'_>>,
 ) {
     let Dims { query_heads, group, head_dim } = dims;
     let view = query.heads[head];
@@ -147,12 +147,14 @@ fn body<V: Vector, B: Block>(
     shares.fill(0.0);
     maxima[..count].copy_from_slice(&out.max[..count]);
     for i in 0..count {
-        shares[i % group * lanes + i] = inverse(out.denominator[i]);
+        let factor = columns.factors.map_or(1.0, |factors| factors[rows.start + i / group]);
+        shares[i % group * lanes + i] = inverse(out.denominator[i]) * factor;
     }
     for (t, start) in (0..end).step_by(KEY_TILE).enumerate() {
         let first = (0..panel_count).find(|&p| last(p) > start).unwrap_or(panel_count);
         let slots = (end - start).min(KEY_TILE);
-        kept.add::<V>(t, first..panel_count, slots, maxima, shares, factors, &mut columns[start..], view.len);
+        let out = &mut columns.out[start..];
+        kept.add::<V>(t, first..panel_count, slots, maxima, shares, factors, columns.reduce, out, view.len);
     }
 }
 

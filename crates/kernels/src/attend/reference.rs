@@ -1,6 +1,6 @@
 //! Attention in f64, the obvious way: all logits of a row, softmax, weighted sum.
 
-use super::Query;
+use super::{ColumnReduce, Query};
 use crate::Block;
 
 /// `[rows][query heads][head_dim]`. The arguments must satisfy the contract.
@@ -8,11 +8,34 @@ pub fn attend<B: Block>(query: Query<'_, B>) -> Vec<f64> {
     run(query).0
 }
 
-/// What each slot gets of the weight that all rows give away: per query head one number for each slot of its KV head, head after head.
+/// What each slot gets of the weight that all rows give away, summed: per query head one number for each slot of its KV head, head after head.
 pub fn sums<B: Block>(query: Query<'_, B>) -> Vec<f64> {
-    run(query).1.concat()
+    columns(query, ColumnReduce::Sum, None)
 }
 
+/// What [`super::Columns`] grow to from zeros.
+pub fn columns<B: Block>(query: Query<'_, B>, reduce: ColumnReduce, factors: Option<&[f32]>) -> Vec<f64> {
+    let mut columns: Vec<f64> = Vec::new();
+    let query_heads = query.q.len() / query.rows / query.heads[0].layout.head_dim;
+    let weights = run(query).1;
+    for rows in (0..query_heads).map(|head| weights.iter().skip(head).step_by(query_heads)) {
+        let slots = rows.clone().map(Vec::len).max().unwrap_or(0);
+        let start = columns.len();
+        columns.resize(start + slots, 0.0);
+        for (row, weights) in rows.enumerate() {
+            let factor = factors.map_or(1.0, |factors| f64::from(factors[row]));
+            for (column, weight) in columns[start..].iter_mut().zip(weights) {
+                match reduce {
+                    ColumnReduce::Sum => *column += weight * factor,
+                    ColumnReduce::Max => *column = column.max(weight * factor),
+                }
+            }
+        }
+    }
+    columns
+}
+
+/// The output, and the weights of each row and query head, `[rows][query heads][slots that are seen]`.
 fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
     let head_dim = query.heads[0].layout.head_dim;
     let query_heads = query.q.len() / query.rows / head_dim;
@@ -24,9 +47,9 @@ fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
     let values: Vec<Vec<f64>> =
         query.heads.iter().map(|head| numbers(head.len, &|slot, d| head.value(slot, d))).collect();
     let mut out = Vec::with_capacity(query.q.len());
-    let mut sums: Vec<Vec<f64>> = (0..query_heads).map(|head| vec![0.0; query.heads[head / group].len]).collect();
+    let mut all = Vec::with_capacity(query.rows * query_heads);
     for row in 0..query.rows {
-        for (query_head, sums) in sums.iter_mut().enumerate() {
+        for query_head in 0..query_heads {
             let kv_head = query_head / group;
             let q = &query.q[(row * query_heads + query_head) * head_dim..][..head_dim];
             let logits: Vec<f64> = (0..=query.heads[kv_head].len - query.rows + row)
@@ -40,15 +63,13 @@ fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
             let weights: Vec<f64> =
                 logits.iter().map(|x| if *x == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() }).collect();
             let total: f64 = weights.iter().sum();
-            if total != 0.0 {
-                sums.iter_mut().zip(&weights).for_each(|(sum, weight)| *sum += weight / total);
-            }
             for d in 0..head_dim {
                 let sum: f64 =
                     weights.iter().enumerate().map(|(slot, w)| w * values[kv_head][slot * head_dim + d]).sum();
                 out.push(if total == 0.0 { 0.0 } else { sum / total });
             }
+            all.push(weights.into_iter().map(|weight| if total == 0.0 { 0.0 } else { weight / total }).collect());
         }
     }
-    (out, sums)
+    (out, all)
 }

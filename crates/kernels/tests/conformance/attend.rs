@@ -10,7 +10,7 @@ type View<'a> = HeadView<'a, Vec<u8>>;
 
 fn run(level: Level, query: Query<'_, Vec<u8>>) -> Vec<f32> {
     let mut out = vec![f32::NAN; query.q.len()];
-    cpu::attend_batch(level, &mut [Job { query, out: &mut out, sums: None }]).expect("a valid query");
+    cpu::attend_batch(level, &mut [Job { query, out: &mut out, columns: None }]).expect("a valid query");
     out
 }
 
@@ -157,7 +157,7 @@ fn results_are_the_same_for_any_number_of_threads_and_in_any_batch() {
     let together = || -> Vec<f32> {
         let mut outs: Vec<Vec<f32>> = (0..4).map(|i| vec![0.0; query(i).q.len()]).collect();
         let mut jobs: Vec<_> =
-            outs.iter_mut().enumerate().map(|(i, out)| Job { query: query(i), out, sums: None }).collect();
+            outs.iter_mut().enumerate().map(|(i, out)| Job { query: query(i), out, columns: None }).collect();
         attend_batch(&mut jobs).expect("valid");
         outs.concat()
     };

@@ -1,6 +1,6 @@
 use crate::support::*;
 use headwise_core::{Codec, Error};
-use headwise_kernels::attend::{Job, Query, attend_batch, cpu, reference};
+use headwise_kernels::attend::{ColumnReduce, Columns, Job, Query, attend_batch, cpu, reference};
 use headwise_kernels::simd::Level;
 use headwise_kernels::{BlockLayout, HeadView};
 
@@ -8,15 +8,29 @@ type View<'a> = HeadView<'a, Vec<u8>>;
 
 /// The output, and what the sums grow by from zeros.
 fn run(level: Level, query: Query<'_, Vec<u8>>, sums: usize) -> (Vec<f32>, Vec<f32>) {
-    let (mut out, mut sums) = (vec![f32::NAN; query.q.len()], vec![0.0; sums]);
-    let job = Job { query, out: &mut out, sums: Some(&mut sums) };
+    columns(level, query, sums, ColumnReduce::Sum, None)
+}
+
+fn columns(
+    level: Level,
+    query: Query<'_, Vec<u8>>,
+    len: usize,
+    reduce: ColumnReduce,
+    factors: Option<&[f32]>,
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut out, mut columns) = (vec![f32::NAN; query.q.len()], vec![0.0; len]);
+    let job = Job { query, out: &mut out, columns: Some(Columns { reduce, out: &mut columns, factors }) };
     cpu::attend_batch(level, &mut [job]).expect("a valid query");
-    (out, sums)
+    (out, columns)
+}
+
+fn sums(out: &mut [f32]) -> Columns<'_> {
+    Columns { reduce: ColumnReduce::Sum, out, factors: None }
 }
 
 fn without(level: Level, query: Query<'_, Vec<u8>>) -> Vec<f32> {
     let mut out = vec![f32::NAN; query.q.len()];
-    cpu::attend_batch(level, &mut [Job { query, out: &mut out, sums: None }]).expect("a valid query");
+    cpu::attend_batch(level, &mut [Job { query, out: &mut out, columns: None }]).expect("a valid query");
     out
 }
 
@@ -47,6 +61,22 @@ fn sums_equal_their_reference_and_do_not_change_the_output() {
                     let what = format!("{shape:?} {codec:?} {level:?} bias {}", bias.is_some());
                     let (out, sums) = run(level, query, expected.len());
                     assert_close(&sums, &expected, 4e-6, &what);
+                    let factors: Vec<f32> = (0..shape.rows).map(|row| 0.1 + (row % 7) as f32).collect();
+                    for (reduce, factors) in [
+                        (ColumnReduce::Sum, Some(&factors[..])),
+                        (ColumnReduce::Max, None),
+                        (ColumnReduce::Max, Some(&factors)),
+                    ] {
+                        let expected = reference::columns(query, reduce, factors);
+                        let (same, columns) = columns(level, query, expected.len(), reduce, factors);
+                        assert_close(
+                            &columns,
+                            &expected,
+                            4e-6,
+                            &format!("{what} {reduce:?} factors {}", factors.is_some()),
+                        );
+                        assert!(same == out, "{what}: the output changed with {reduce:?}");
+                    }
                     let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
                     assert!(bits(out) == bits(without(level, query)), "{what}: the output changed");
                 }
@@ -117,7 +147,7 @@ fn however_a_prompt_is_cut_the_sums_are_the_same_but_for_rounding() {
                 let query = Query { q, rows: end - start, heads: &views, bias: None, scale: 0.125 };
                 sums.iter_mut().for_each(|sums| sums.resize(end, 0.0));
                 let (mut out, mut flat) = (vec![0.0; q.len()], sums.concat());
-                let job = Job { query, out: &mut out, sums: Some(&mut flat) };
+                let job = Job { query, out: &mut out, columns: Some(self::sums(&mut flat)) };
                 cpu::attend_batch(level, &mut [job]).expect("valid");
                 sums = flat.chunks(end).map(<[f32]>::to_vec).collect();
             }
@@ -144,8 +174,9 @@ fn sums_are_the_same_for_any_number_of_threads_and_in_any_batch() {
         let mut sums: Vec<Vec<f32>> = (0..5).map(|i| vec![0.0; len(i)]).collect();
         let jobs = outs.iter_mut().zip(&mut sums).enumerate();
         // The third asks for none.
-        let mut jobs: Vec<_> =
-            jobs.map(|(i, (out, sums))| Job { query: query(i), out, sums: (i != 2).then_some(sums) }).collect();
+        let mut jobs: Vec<_> = jobs
+            .map(|(i, (out, sums))| Job { query: query(i), out, columns: (i != 2).then(|| self::sums(sums)) })
+            .collect();
         attend_batch(&mut jobs).expect("valid");
         outs.into_iter().zip(sums).flat_map(|(out, sums)| [out, sums]).flatten().collect()
     };
@@ -165,8 +196,8 @@ fn sums_of_another_size_are_refused_before_anything_is_written() {
     let query = Query { q: &q, rows: 1, heads: &[head.view()], bias: None, scale: 1.0 };
     for wrong in [0, 20, 39, 41] {
         let (mut out, mut sums) = ([7.0; 32], vec![3.0; wrong]);
-        let refused = attend_batch(&mut [Job { query, out: &mut out, sums: Some(&mut sums) }]);
-        let expected = Error::ShapeMismatch { what: "sums".into(), expected: vec![40], got: vec![wrong] };
+        let refused = attend_batch(&mut [Job { query, out: &mut out, columns: Some(self::sums(&mut sums)) }]);
+        let expected = Error::ShapeMismatch { what: "columns".into(), expected: vec![40], got: vec![wrong] };
         assert_eq!(refused, Err(expected));
         assert!(out == [7.0; 32] && sums.iter().all(|&sum| sum == 3.0));
     }

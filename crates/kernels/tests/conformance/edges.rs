@@ -14,7 +14,7 @@ const ROWS: [usize; 3] = [1, 8, 20];
 
 fn attend(level: Level, query: Query<'_, Vec<u8>>) -> Vec<f32> {
     let mut out = vec![f32::NAN; query.q.len()];
-    cpu::attend_batch(level, &mut [Job { query, out: &mut out, sums: None }]).expect("a valid query");
+    cpu::attend_batch(level, &mut [Job { query, out: &mut out, columns: None }]).expect("a valid query");
     out
 }
 

@@ -170,7 +170,8 @@ impl Decoder {
                 cos: &space.cos[scaled(rows, head_dim / 2)],
                 sin: &space.sin[scaled(rows, head_dim / 2)],
             };
-            span.tap.layer(&LayerStep { layer: index, first_position, rows: rows.len(), queries, keys, turn });
+            let inputs = &space.y[scaled(rows, self.config.hidden)];
+            span.tap.layer(&LayerStep { layer: index, first_position, rows: rows.len(), queries, keys, turn, inputs });
         }
         Ok(())
     }
@@ -198,21 +199,22 @@ impl Decoder {
         let m = total(rows);
         let scale = (head_dim as f32).sqrt().recip();
         let mut views = recycle(std::mem::take(&mut space.heads));
-        let mut sums = recycle(std::mem::take(&mut space.sums));
+        let mut columns = recycle(std::mem::take(&mut space.columns));
         for Span { cache, tap, .. } in spans {
             let before = views.len();
             views.extend(cache.heads(index));
-            sums.push(tap.sums(index, &views[before..]));
+            columns.push(tap.columns(index, &views[before..]));
         }
-        // Where sums are wanted of more rows than the output, these rows attend once more, for nothing but the sums.
-        let more = |sums: &Option<_>, of: &Range<usize>, rows: &Range<usize>| {
-            if sums.is_some() && of.len() > rows.len() { of.len() } else { 0 }
+        // Where columns are wanted of more rows than the output, these rows attend once more, for nothing but the columns.
+        let more = |columns: &Option<_>, of: &Range<usize>, rows: &Range<usize>| {
+            if columns.is_some() && of.len() > rows.len() { of.len() } else { 0 }
         };
-        let spare: usize = sums.iter().zip(&space.rows).zip(rows).map(|((s, of), rows)| more(s, of, rows)).sum();
+        let spare: usize = columns.iter().zip(&space.rows).zip(rows).map(|((c, of), rows)| more(c, of, rows)).sum();
         let (out, mut spare) = space.attention.at_least((m + spare) * width).split_at_mut(m * width);
         let mut jobs = recycle(std::mem::take(&mut space.jobs));
         let mut rest = &mut *out;
-        for (((heads, sums), of), rows) in views.chunks_exact(kv_heads).zip(&mut sums).zip(&space.rows).zip(rows) {
+        for (((heads, columns), of), rows) in views.chunks_exact(kv_heads).zip(&mut columns).zip(&space.rows).zip(rows)
+        {
             let query = |rows: &Range<usize>| Query {
                 q: &space.q[scaled(rows, width)],
                 rows: rows.len(),
@@ -220,22 +222,22 @@ impl Decoder {
                 bias: None,
                 scale,
             };
-            let mut sums = sums.as_deref_mut();
-            let more = more(&sums, of, rows);
+            let mut columns = columns.take();
+            let more = more(&columns, of, rows);
             if more > 0 {
                 let (out, after) = spare.split_at_mut(more * width);
                 spare = after;
-                jobs.push(Job { query: query(of), out, sums: sums.take() });
+                jobs.push(Job { query: query(of), out, columns: columns.take() });
             }
             if !rows.is_empty() {
                 let (out, after) = rest.split_at_mut(rows.len() * width);
                 rest = after;
-                jobs.push(Job { query: query(&last_rows(of, rows)), out, sums });
+                jobs.push(Job { query: query(&last_rows(of, rows)), out, columns });
             }
         }
         let attended = attend_batch(&mut jobs);
         space.jobs = recycle(jobs);
-        space.sums = recycle(sums);
+        space.columns = recycle(columns);
         space.heads = recycle(views);
         attended?;
         let y = space.y.at_least(m * hidden);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use headwise_cache::{BlockHandle, KvCache};
 use headwise_core::Error;
-use headwise_kernels::attend::Job;
+use headwise_kernels::attend::{Columns, Job};
 use headwise_kernels::{CacheLines, HeadView};
 
 use crate::tap::LayerTap;
@@ -83,8 +83,8 @@ pub(crate) struct Team {
     pub wanted: Vec<Range<usize>>,
     /// The heads of a layer, of all spans. Empty between layers, as are the next two.
     pub heads: Vec<HeadView<'static, BlockHandle>>,
-    /// Where each span's tap wants the attention of the slots.
-    pub sums: Vec<Option<&'static mut [f32]>>,
+    /// What each span's tap wants of the attention of the slots.
+    pub columns: Vec<Option<Columns<'static>>>,
     pub jobs: Vec<Job<'static, BlockHandle>>,
     /// What went wrong in the pass.
     pub error: Option<Error>,

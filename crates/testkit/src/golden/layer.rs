@@ -1,7 +1,7 @@
 //! The inputs of a case as a layer of a cache: blocks of float32 slots, views on them, positions.
 
 use headwise_core::{Codec, KvShape, Rotation};
-use headwise_kernels::attend::{Job, Query, attend_batch};
+use headwise_kernels::attend::{ColumnReduce, Columns, Job, Query, attend_batch};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
 use headwise_model::config::{RopeConfig, RopePairing, RopeScaling};
@@ -225,7 +225,8 @@ fn sums(q: &[f32], layout: BlockLayout, blocks: &[Vec<Vec<u8>>], rows: usize) ->
     let scale = 1.0 / (layout.head_dim as f32).sqrt();
     let (mut out, mut sums) = (vec![0.0; q.len()], vec![0.0; q.len() / layout.head_dim]);
     let query = Query { q, rows, heads: &heads, bias: None, scale };
-    attend_batch(&mut [Job { query, out: &mut out, sums: Some(&mut sums) }])?;
+    let columns = Columns { reduce: ColumnReduce::Sum, out: &mut sums, factors: None };
+    attend_batch(&mut [Job { query, out: &mut out, columns: Some(columns) }])?;
     Ok(sums)
 }
 
