@@ -31,7 +31,7 @@ export declare class NativeSession {
   prefill(input: string | Uint32Array, options: string, cancel: NativeCancel): Promise<string>
   logLikelihood(input: string | Uint32Array, options: string, cancel: NativeCancel): Promise<string>
   generate(prompt: string | Uint32Array | undefined | null, options: string, cancel: NativeCancel): Promise<NativeSteps>
-  compress(policy?: string | undefined | null): Promise<string>
+  compress(policy: string | undefined | null, cancel: NativeCancel): Promise<string>
   fork(): Promise<NativeSession>
   stats(): Promise<string>
   kept(): Promise<NativeKept>

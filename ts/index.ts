@@ -18,4 +18,11 @@ export {
 } from './models/index.js'
 export type { Input } from './native.js'
 export { type PolicyBuilders, type PolicyOptions, type PresetName, policies, policy } from './policy.js'
-export { type GenerateOptions, KeptPositions, type LikelihoodOptions, type PrefillOptions, Session } from './session.js'
+export {
+  type CompressOptions,
+  type GenerateOptions,
+  KeptPositions,
+  type LikelihoodOptions,
+  type PrefillOptions,
+  Session,
+} from './session.js'

@@ -26,6 +26,12 @@ export interface PrefillOptions extends EnginePrefillOptions {
   signal?: AbortSignal | undefined
 }
 
+/** Options of {@link Session.compress}. */
+export interface CompressOptions {
+  /** Aborts the compression; nothing was evicted then. */
+  signal?: AbortSignal | undefined
+}
+
 /** Options of {@link Session.logLikelihood}. */
 export interface LikelihoodOptions extends EngineLikelihoodOptions {
   /** Aborts the call; the session is then as it was before. */
@@ -159,9 +165,14 @@ export class Session implements AsyncDisposable {
     return text
   }
 
-  /** Evicts now what the policy (the session's own, unless another is given) does not keep, and frees its memory. */
-  async compress(policy?: PolicySpec): Promise<CompressReport> {
-    return call(async () => JSON.parse(await this.#native.compress(policy && JSON.stringify(policy))))
+  /**
+   * Evicts now what the policy (the session's own, unless another is given) does not keep, and frees its memory. If it fails or is aborted,
+   * nothing was evicted. Policies that read a probe for it (`kvzip`, `citrus`) take their time, between the steps of other sessions.
+   */
+  async compress(policy?: PolicySpec, options: CompressOptions = {}): Promise<CompressReport> {
+    return cancellable(options.signal, async (cancel) =>
+      JSON.parse(await this.#native.compress(policy && JSON.stringify(policy), cancel)),
+    )
   }
 
   /** A second session with the same past. Both share the cache's memory until one of them changes it. */

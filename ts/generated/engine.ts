@@ -20,9 +20,17 @@ before: Memory,
  */
 after: Memory, 
 /**
- * Milliseconds for scoring, selection and compaction.
+ * Milliseconds for scoring, selection and compaction, and for the probe.
  */
-ms: number, };
+ms: number, 
+/**
+ * Tokens that the policy's probe read for it, 0 where it has none.
+ */
+probeTokens: number, 
+/**
+ * Milliseconds of `ms` that the probe took.
+ */
+probeMs: number, };
 
 /**
  * How a model is run.

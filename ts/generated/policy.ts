@@ -286,6 +286,33 @@ length?: number | undefined,
 reuse?: number | undefined, };
 
 /**
+ * CItruS (arXiv 2406.12018), standard cache: what an instruction's tokens attend to, the same tokens in all heads of a layer.
+ *
+ * The instruction is read when the cache is compressed ([`Instruction`]). The paper compresses after every chunk of 256 tokens; here it is done once.
+ */
+export type CitrusPolicy = { 
+/**
+ * What is read. Default `"\n\nWhat are the key facts of the text above?"`.
+ */
+text?: string | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
  * Compactor (arXiv 2507.08143): leverage of the keys and non-causal attention, blending · z(leverage) + z(attention).
  *
  * The first and the last slots take no part and get the layer's largest score + 1 (in kvpress the largest itself, which they share with one other
@@ -648,6 +675,17 @@ window?: number | undefined,
 group?: GroupReduce | undefined, };
 
 /**
+ * CItruS (arXiv 2406.12018): attention of an instruction's tokens, which are read behind the text and leave no trace.
+ *
+ * Mean over the tokens and over the query heads of a KV head. The instruction stands for what will be asked; the text itself need not hold it.
+ */
+export type Instruction = { 
+/**
+ * What is read. Default `"\n\nWhat are the key facts of the text above?"`.
+ */
+text?: string | undefined, };
+
+/**
  * KV-Compress (arXiv 2410.00161): squared attention of the last queries, summed over them and the query heads of a KV head; layers and heads compete. One
  * sharp look counts more than many faint ones. (The published system evicts whole blocks of slots; here slot by slot.)
  */
@@ -685,6 +723,41 @@ export type KeyDiff = Record<symbol, never>;
  * The paper leaves out the first two layers: `protect: { layers: 2 }`.
  */
 export type Knorm = Record<symbol, never>;
+
+/**
+ * KVzip (arXiv 2505.23416), for questions that are not known yet: what the model needs to repeat the text, the best of the whole cache.
+ *
+ * Costs one more reading of the text when the cache is compressed ([`Reconstruction`]).
+ */
+export type KvzipPolicy = { 
+/**
+ * Tokens that are repeated at a time. Default 2048.
+ */
+chunk?: number | undefined, 
+/**
+ * KVzip+: weigh attention by what the value adds to the hidden state. Default false.
+ */
+normalized?: boolean | undefined, 
+/**
+ * First tokens that stay in any case. Default 4.
+ */
+sinks?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
 
 /**
  * LaProx (arXiv 2605.07234): the norm of a slot's attention over the window times the norm of what its value becomes, ‖A_j‖₂ · ‖v_j W_O‖₂, mean over
@@ -1071,7 +1144,7 @@ decay?: number | undefined, };
 /**
  * Policies that are more than a scorer.
  */
-export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "laProx" } & LaProxPolicy | { "kind": "layerDefensiveKV" } & LayerDefensiveKVPolicy | { "kind": "criticalAdaKV" } & CriticalAdaKVPolicy | { "kind": "cake" } & CakePolicy | { "kind": "lava" } & LavaPolicy | { "kind": "dynamicKV" } & DynamicKVPolicy | { "kind": "chunkKV" } & ChunkKVPolicy | { "kind": "kvCompress" } & KVCompressPolicy | { "kind": "sageKV" } & SageKVPolicy | { "kind": "refreeKV" } & RefreeKVPolicy | { "kind": "custom" } & CustomPolicy;
+export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "laProx" } & LaProxPolicy | { "kind": "layerDefensiveKV" } & LayerDefensiveKVPolicy | { "kind": "criticalAdaKV" } & CriticalAdaKVPolicy | { "kind": "cake" } & CakePolicy | { "kind": "lava" } & LavaPolicy | { "kind": "dynamicKV" } & DynamicKVPolicy | { "kind": "chunkKV" } & ChunkKVPolicy | { "kind": "kvCompress" } & KVCompressPolicy | { "kind": "kvzip" } & KvzipPolicy | { "kind": "citrus" } & CitrusPolicy | { "kind": "sageKV" } & SageKVPolicy | { "kind": "refreeKV" } & RefreeKVPolicy | { "kind": "custom" } & CustomPolicy;
 
 /**
  * Slots that no scorer can evict, beside the scorer's own window. They are subtracted from the budget first; a budget below
@@ -1180,6 +1253,24 @@ export type Recency = {
 window?: number | undefined, };
 
 /**
+ * KVzip (arXiv 2505.23416): what the model looks at when it is made to repeat the text.
+ *
+ * `s_j = max a_ij` over the query heads of a KV head and the tokens i of the repetition of j's part, whose own keys and all of the cache are in the
+ * softmax. Normalized (KVzip+): `max a_ij · ‖W_O v_j‖₂ / ‖x_i‖₂`, x_i the normed hidden state of i. The published code computes the
+ * softmax over the first 4 tokens, the part and its repetition alone, because it computes it beside the attention; here it is the attention itself,
+ * which is the same for a text of one part. It asks for no observation, but for one more reading of the text when the cache is compressed.
+ */
+export type Reconstruction = { 
+/**
+ * Tokens that are repeated at a time, 16 or more; fewer where the model's context has no room for as many behind the text. Default 2048.
+ */
+chunk?: number | undefined, 
+/**
+ * Weigh attention by what the value adds to the hidden state (KVzip+). Default false.
+ */
+normalized?: boolean | undefined, };
+
+/**
  * ReFreeKV, first DBudgetKV (arXiv 2502.16886): the budget comes out of the text: first tokens, then from the newest backwards as many as the last
  * query's attention needs. The budget given is a cap.
  */
@@ -1279,12 +1370,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */

@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Compress {
         session: u64,
         policy: Option<Policy>,
+        cancel: CancelToken,
         reply: Reply<CompressReport>,
     },
     Fork {

@@ -80,15 +80,7 @@ impl Engine {
 
     /// A chat in the model's own template. With `add_generation_prompt` it ends where the assistant's answer begins.
     pub fn render_chat(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String> {
-        let template = self.model.chat_template();
-        let template = template.ok_or_else(|| Error::ChatTemplate { reason: "the model came without one".into() })?;
-        let tokenizer = self.model.tokenizer()?;
-        let text = |id: Option<u32>| match id {
-            Some(id) => tokenizer.token_bytes(id).map(|bytes| Some(String::from_utf8_lossy(bytes).into_owned())),
-            None => Ok(None),
-        };
-        let (bos, eos) = (text(tokenizer.bos())?, text(tokenizer.eos())?);
-        template.render(messages, add_generation_prompt, bos.as_deref(), eos.as_deref())
+        crate::chat::render(&self.model, messages, add_generation_prompt)
     }
 
     /// A new, empty session. It lives on when this handle is dropped, until the model is disposed.
@@ -217,13 +209,17 @@ impl Session {
     }
 
     /// Compresses now, with this policy or the session's own. On an error nothing was evicted.
-    pub fn compress(&self, policy: Option<PolicySpec>) -> impl Future<Output = Result<CompressReport>> + Send + use<> {
-        let claim = self.claim("compress", &CancelToken::default());
+    pub fn compress(
+        &self,
+        policy: Option<PolicySpec>,
+        cancel: CancelToken,
+    ) -> impl Future<Output = Result<CompressReport>> + Send + use<> {
+        let claim = self.claim("compress", &cancel);
         let (session, commands) = (self.id, self.commands.clone());
         async move {
             let _claim = claim?;
             let policy: Option<Policy> = policy.map(|spec| spec.resolve()).transpose()?;
-            ask(&commands, |reply| Command::Compress { session, policy, reply }).await
+            ask(&commands, |reply| Command::Compress { session, policy, cancel, reply }).await
         }
     }
 

@@ -1,12 +1,14 @@
 //! The engine: sessions, scheduling, sampling, stop rules and the compression driver. The only place where a policy and a
 //! model meet.
 
+mod chat;
 mod command;
 mod engine;
 mod export;
 mod likelihood;
 mod observer;
 mod options;
+mod probe;
 mod report;
 mod sampler;
 mod scheduler;

@@ -25,8 +25,12 @@ pub struct CompressReport {
     pub before: Memory,
     /// The cache after.
     pub after: Memory,
-    /// Milliseconds for scoring, selection and compaction.
+    /// Milliseconds for scoring, selection and compaction, and for the probe.
     pub ms: f64,
+    /// Tokens that the policy's probe read for it, 0 where it has none.
+    pub probe_tokens: usize,
+    /// Milliseconds of `ms` that the probe took.
+    pub probe_ms: f64,
 }
 
 /// What a prefill did.

@@ -110,7 +110,7 @@ impl Scheduler {
         jobs.filter(|job| !job.is_runnable())
             .filter_map(|job| match &job.then {
                 Then::Decode(decode) => GATHER.checked_sub(decode.sent.elapsed()),
-                Then::Report(_) | Then::LogLikelihood(_) => None,
+                Then::Report(_) | Then::Compress(_) | Then::LogLikelihood(_) => None,
             })
             .max()
     }
@@ -134,6 +134,7 @@ impl Scheduler {
             Command::Prefill { session, prompt, compress, cancel, reply } => match self.prepare(session, prompt, 0) {
                 Ok((state, prompt)) => {
                     let compress = compress.unwrap_or(state.policy.compresses_after_prefill());
+                    let compress = compress.then(|| state.policy.clone());
                     state.start(prompt, compress, cancel, Then::Report(reply));
                     self.settle(session);
                 }
@@ -142,7 +143,7 @@ impl Scheduler {
             Command::LogLikelihood { session, prompt, cancel, reply } => match self.prepare(session, prompt, 0) {
                 Ok((state, prompt)) => {
                     let likelihood = Likelihood { log_probs: Vec::with_capacity(prompt.len()), reply };
-                    state.start(prompt, false, cancel, Then::LogLikelihood(likelihood));
+                    state.start(prompt, None, cancel, Then::LogLikelihood(likelihood));
                     self.settle(session);
                 }
                 Err(error) => answer(Some(reply), Err(error)),
@@ -173,17 +174,14 @@ impl Scheduler {
                 }
                 answer(reply, Ok(()));
             }
-            Command::Compress { session, policy, reply } => {
-                let model = self.model.clone();
-                let result = self.idle(session).and_then(|state| {
+            Command::Compress { session, policy, cancel, reply } => match self.idle(session) {
+                Ok(state) => {
                     let policy = policy.unwrap_or_else(|| state.policy.clone());
-                    guarded(|| state.compress(&model, &policy))
-                });
-                if matches!(result, Err(Error::Internal { .. })) {
-                    self.sessions.remove(&session);
+                    state.start(Vec::new(), Some(policy), cancel, Then::Compress(reply));
+                    self.settle(session);
                 }
-                answer(Some(reply), result);
-            }
+                Err(error) => answer(Some(reply), Err(error)),
+            },
             Command::Fork { session, reply } => {
                 let fork = self.idle(session).map(|state| state.fork());
                 answer(Some(reply), fork.map(|state| self.add(state)));
@@ -208,7 +206,7 @@ impl Scheduler {
         let shape = self.model.shape();
         let observer = Observer::new(shape, &needs);
         let cache = KvCache::new(self.pool.clone(), shape)?;
-        let (logits, unfed, vocabulary, job) = (None, None, HashSet::new(), None);
+        let (logits, unfed, history, vocabulary, job) = (None, None, Vec::new(), HashSet::new(), None);
         Ok(self.add(SessionState {
             cache,
             observer,
@@ -216,6 +214,7 @@ impl Scheduler {
             logits,
             unfed,
             last_draw: None,
+            history,
             vocabulary,
             job,
             figures: Figures::default(),
@@ -272,6 +271,7 @@ impl Scheduler {
         }
         // A prompt that follows a prefill is a question about what is there, not the thing to be compressed.
         let compress = has_prompt && state.seen() == 0 && state.policy.compresses_after_prefill();
+        let compress = compress.then(|| state.policy.clone());
         let sent = Instant::now();
         let decode = Decode { options, sampler, stop, text, ends, drawn: 0, steps, call: number, wanted: 0, sent };
         state.start(prompt, compress, cancel, Then::Decode(Box::new(decode)));
@@ -283,7 +283,7 @@ impl Scheduler {
     fn step(&mut self) {
         self.drop_cancelled();
         self.decode();
-        self.prefill();
+        self.read();
     }
 
     fn drop_cancelled(&mut self) {
@@ -294,7 +294,7 @@ impl Scheduler {
 
     fn decode(&mut self) {
         let generating =
-            |state: &SessionState| state.job.as_ref().is_some_and(|job| !job.in_prompt() && job.is_wanted());
+            |state: &SessionState| state.job.as_ref().is_some_and(|job| !job.is_reading() && job.is_wanted());
         let mut ids = std::mem::take(&mut self.ids);
         ids.clear();
         ids.extend(self.sessions.iter().filter(|(_, state)| generating(state)).map(|(&id, _)| id));
@@ -325,7 +325,7 @@ impl Scheduler {
             Ok(logits) => {
                 for (index, (_, state)) in states.enumerate() {
                     state.observer.commit();
-                    state.unfed = None;
+                    state.history.extend(state.unfed.take());
                     remember(&mut state.logits, logits.span(index));
                     state.figures.decode_tokens += 1;
                     state.figures.decode_ms += ms;
@@ -343,8 +343,9 @@ impl Scheduler {
         }
     }
 
-    fn prefill(&mut self) {
-        let waiting = |(_, state): &(&u64, &mut SessionState)| state.job.as_ref().is_some_and(Job::in_prompt);
+    /// One chunk of the prompt or of the probe of a session that has one.
+    fn read(&mut self) {
+        let waiting = |(_, state): &(&u64, &mut SessionState)| state.job.as_ref().is_some_and(Job::is_reading);
         let turn = self.last_prefilled;
         let next = self.sessions.range_mut(turn + 1..).find(waiting).map(|(&id, _)| id);
         let Some(id) = next.or_else(|| self.sessions.range_mut(..=turn).find(waiting).map(|(&id, _)| id)) else {
@@ -354,9 +355,17 @@ impl Scheduler {
         let others = self.sessions.values().filter(|state| state.job.is_some()).count() > 1;
         let state = self.sessions.get_mut(&id).expect("just found");
         let job = state.job.as_mut().expect("just found");
+        let most = self.chunk.min(if others { BUSY_CHUNK } else { usize::MAX });
+        if let Some(probe) = job.probe.as_mut().filter(|probe| !probe.is_done()) {
+            let (space, cancel) = (&mut self.prefill_space, &job.cancel);
+            match guarded(|| probe.step(&self.model, space, cancel, most, SHORTEST_CHUNK)) {
+                Ok(()) => self.settle(id),
+                Err(error) => self.fail_compression(id, error),
+            }
+            return;
+        }
         let likelihood = matches!(job.then, Then::LogLikelihood(_));
-        let most = if likelihood { LIKELIHOOD_CHUNK } else { usize::MAX };
-        let end = job.done + self.chunk.min(if others { BUSY_CHUNK } else { usize::MAX }).min(most);
+        let end = job.done + if likelihood { most.min(LIKELIHOOD_CHUNK) } else { most };
         let end = if end + SHORTEST_CHUNK > job.prompt.len() { job.prompt.len() } else { end };
         let wanted = match end == job.prompt.len() {
             _ if likelihood => Wanted::All,
@@ -381,6 +390,7 @@ impl Scheduler {
                 state.figures.prefill_tokens += end - job.done;
                 state.observer.commit();
                 state.unfed = None;
+                state.history.extend_from_slice(&job.prompt[job.done..end]);
                 let logits = logits.span(0);
                 if let Then::LogLikelihood(likelihood) = &mut job.then {
                     let before = state.logits.as_deref();
@@ -405,33 +415,43 @@ impl Scheduler {
         let room = self.model.context_length();
         let Some(state) = self.sessions.get_mut(&id) else { return };
         let Some(mut job) = state.job.take() else { return };
-        if job.in_prompt() {
+        if job.is_reading() {
             state.job = Some(job);
             return;
         }
-        let undo = job.undo.take();
         let mut compression = None;
-        if std::mem::take(&mut job.compress) {
-            let policy = state.policy.clone();
-            match guarded(|| state.compress(&self.model, &policy)) {
-                Ok(report) => compression = Some(report),
+        if let Some(policy) = job.compress.take() {
+            let result = guarded(|| match job.probe.take() {
+                None => match state.probe(&self.model, &policy)? {
+                    Some(probe) => Ok(Err(probe)),
+                    None => state.compress(&self.model, &policy, None).map(Ok),
+                },
+                probe => state.compress(&self.model, &policy, probe).map(Ok),
+            });
+            match result {
+                Ok(Ok(report)) => compression = Some(report),
+                // To be read first.
+                Ok(Err(probe)) => {
+                    (job.probe, job.compress) = (Some(probe), Some(policy));
+                    state.job = Some(job);
+                    return;
+                }
                 Err(error) => {
-                    // A generation that fails before its first token leaves no trace; a prefill's tokens stay.
-                    if let (Then::Decode(_), Some(undo)) = (&job.then, undo) {
-                        state.restore(*undo);
-                    }
-                    if matches!(error, Error::Internal { .. }) {
-                        self.sessions.remove(&id);
-                    }
-                    return job.fail(error);
+                    state.job = Some(job);
+                    return self.fail_compression(id, error);
                 }
             }
         }
+        job.undo = None;
         let tokens = job.tokens();
         match job.then {
             Then::Report(reply) => {
                 let (seen, ms, memory) = (state.seen(), job.ms, state.memory());
                 answer(Some(reply), Ok(PrefillReport { tokens, seen, ms, compression, memory }));
+            }
+            Then::Compress(reply) => {
+                let report = compression.ok_or_else(|| Error::Internal { reason: "no compression".into() });
+                answer(Some(reply), report);
             }
             Then::LogLikelihood(Likelihood { mut log_probs, reply }) => {
                 let (seen, ms, mut tokens) = (state.seen(), job.ms, job.prompt);
@@ -461,6 +481,17 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Ends a session's call because its compression failed. A generation that fails before its first token leaves no trace; a prefill's tokens
+    /// stay.
+    fn fail_compression(&mut self, id: u64, error: Error) {
+        let job = self.sessions.get_mut(&id).and_then(|state| state.job.as_mut());
+        if let Some(job) = job.filter(|job| !matches!(job.then, Then::Decode(_)) && !matches!(error, Error::Aborted {}))
+        {
+            job.undo = None;
+        }
+        self.fail(id, error);
     }
 
     /// Ends a session's call with an error. A prompt that did not get in whole leaves no trace.

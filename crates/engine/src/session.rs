@@ -9,11 +9,12 @@ use headwise_cache::KvCache;
 use headwise_core::{Error, KvShape, Result, Selection};
 use headwise_model::Model;
 use headwise_model::tokenizer::{DecodeStream, Tokenizer};
-use headwise_policy::{LayerInput, ModelView, Policy};
+use headwise_policy::{Gathered, LayerInput, ModelView, Policy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::observer::Observer;
 use crate::options::GenerateOptions;
+use crate::probe::ProbePass;
 use crate::report::{
     CompressReport, FinishReason, KeptPositions, LikelihoodReport, Memory, PrefillReport, SessionStats, Step,
 };
@@ -34,6 +35,8 @@ pub(crate) struct SessionState {
     pub unfed: Option<u32>,
     /// By whom, so that a draw which nobody came to see can be taken back.
     pub last_draw: Option<LastDraw>,
+    /// The tokens in the cache, evicted ones too, in the order in which they came.
+    pub history: Vec<u32>,
     /// Tokens that the repetition penalty falls on.
     pub vocabulary: HashSet<u32>,
     pub job: Option<Job>,
@@ -67,12 +70,15 @@ pub(crate) struct Job {
     pub prompt: Vec<u32>,
     pub done: usize,
     pub ms: f64,
-    pub compress: bool,
+    /// What compresses once the prompt is in; gone when it has.
+    pub compress: Option<Policy>,
+    /// What that reads for it.
+    pub probe: Option<Box<ProbePass>>,
     pub cancel: CancelToken,
     pub then: Then,
     /// The first prompt token was drawn by an earlier call and had yet to be fed.
     pub carried: bool,
-    /// What to go back to when the prompt does not get in whole; gone once it is in.
+    /// What to go back to when the prompt does not get in whole or the call is given up before its probe is done.
     pub undo: Option<Box<Undo>>,
 }
 
@@ -89,6 +95,7 @@ pub(crate) struct Undo {
 /// What follows once the prompt is in.
 pub(crate) enum Then {
     Report(oneshot::Sender<Result<PrefillReport>>),
+    Compress(oneshot::Sender<Result<CompressReport>>),
     LogLikelihood(Likelihood),
     Decode(Box<Decode>),
 }
@@ -121,6 +128,7 @@ impl Job {
     pub fn name(&self) -> &'static str {
         match self.then {
             Then::Report(_) => "prefill",
+            Then::Compress(_) => "compress",
             Then::LogLikelihood(_) => "logLikelihood",
             Then::Decode(_) => "generate",
         }
@@ -135,15 +143,21 @@ impl Job {
     pub fn is_cancelled(&self) -> bool {
         let gone = match &self.then {
             Then::Report(reply) => reply.is_closed(),
+            Then::Compress(reply) => reply.is_closed(),
             Then::LogLikelihood(likelihood) => likelihood.reply.is_closed(),
             Then::Decode(decode) => decode.steps.is_closed(),
         };
         gone || self.cancel.load(Ordering::Relaxed)
     }
 
-    /// There is something to do: prompt tokens are left, or the next piece is asked for.
+    /// There is something to do: tokens are left to read, or the next piece is asked for.
     pub fn is_runnable(&self) -> bool {
-        self.in_prompt() || self.is_wanted()
+        self.is_reading() || self.is_wanted()
+    }
+
+    /// Tokens of the prompt or of a probe are left to go through the model.
+    pub fn is_reading(&self) -> bool {
+        self.in_prompt() || self.probe.as_ref().is_some_and(|probe| !probe.is_done())
     }
 
     /// The next piece of a generation is asked for.
@@ -160,6 +174,7 @@ impl Job {
     pub fn fail(self, error: Error) {
         match self.then {
             Then::Report(reply) => drop(reply.send(Err(error))),
+            Then::Compress(reply) => drop(reply.send(Err(error))),
             Then::LogLikelihood(likelihood) => drop(likelihood.reply.send(Err(error))),
             Then::Decode(decode) => drop(decode.steps.send(Err(error))),
         }
@@ -180,6 +195,7 @@ impl SessionState {
             policy: self.policy.clone(),
             logits: self.logits.clone(),
             unfed: self.unfed,
+            history: self.history.clone(),
             vocabulary: self.vocabulary.clone(),
             last_draw: None,
             job: None,
@@ -196,7 +212,7 @@ impl SessionState {
     }
 
     /// Starts a call.
-    pub fn start(&mut self, prompt: Vec<u32>, compress: bool, cancel: CancelToken, then: Then) {
+    pub fn start(&mut self, prompt: Vec<u32>, compress: Option<Policy>, cancel: CancelToken, then: Then) {
         let undo = (!prompt.is_empty()).then(|| {
             Box::new(Undo {
                 position: self.cache.next_position(),
@@ -208,7 +224,8 @@ impl SessionState {
             })
         });
         self.last_draw = None;
-        self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, cancel, then, carried: self.unfed.is_some(), undo });
+        let carried = self.unfed.is_some();
+        self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, probe: None, cancel, then, carried, undo });
     }
 
     /// Takes the running call away; if its prompt was not in whole, the session is as before the call.
@@ -225,6 +242,7 @@ impl SessionState {
     pub fn restore(&mut self, undo: Undo) {
         let Undo { position, observer, logits, unfed, figures, vocabulary } = undo;
         self.cache.truncate(position);
+        self.history.truncate(position as usize);
         (self.observer, self.logits, self.unfed) = (observer, logits, unfed);
         (self.figures, self.vocabulary) = (figures, vocabulary);
     }
@@ -249,23 +267,42 @@ impl SessionState {
         }
     }
 
-    /// Evicts what the policy does not keep and gives the memory back.
-    pub fn compress(&mut self, model: &Model, policy: &Policy) -> Result<CompressReport> {
+    /// The probe that the policy asks for, if it has one and anything is to be evicted.
+    pub fn probe(&self, model: &Model, policy: &Policy) -> Result<Option<Box<ProbePass>>> {
+        let (shape, codec) = (self.cache.shape(), self.cache.pool().layout().codec);
+        let idle = policy.keeps_all() || policy.fits(self.memory().slots, self.seen(), shape, shape.slot_bytes(codec));
+        match policy.needs().probe.filter(|_| !idle) {
+            Some(probe) => ProbePass::new(model, &probe, self.cache.fork(), &self.history).map(Box::new).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Evicts what the policy does not keep and gives the memory back. `probe` is the policy's, done.
+    pub fn compress(
+        &mut self,
+        model: &Model,
+        policy: &Policy,
+        probe: Option<Box<ProbePass>>,
+    ) -> Result<CompressReport> {
         let start = Instant::now();
+        let (probe_tokens, probe_ms) = probe.as_ref().map_or((0, 0.0), |probe| (probe.tokens, probe.ms));
+        let selections = self.select(model, policy, probe.as_deref().map(ProbePass::columns))?;
+        // Its fork would keep the blocks that are to be given back.
+        drop(probe);
         let before = self.memory();
-        if let Some(selections) = self.select(model, policy)? {
+        if let Some(selections) = selections {
             self.cache.compact_all(&selections)?;
             self.observer.compact(&selections);
             self.cache.pool().trim();
         }
-        let ms = milliseconds(start);
+        let ms = milliseconds(start) + probe_ms;
         self.figures.compressions += 1;
         self.figures.compress_ms += ms;
-        Ok(CompressReport { before, after: self.memory(), ms })
+        Ok(CompressReport { before, after: self.memory(), ms, probe_tokens, probe_ms })
     }
 
-    /// What the policy keeps of each layer, or nothing to do.
-    fn select(&self, model: &Model, policy: &Policy) -> Result<Option<Vec<Selection>>> {
+    /// What the policy keeps of each layer, or nothing to do. `probe`: what its probe found, per layer.
+    fn select(&self, model: &Model, policy: &Policy, probe: Option<&[Vec<f32>]>) -> Result<Option<Vec<Selection>>> {
         let shape: KvShape = self.cache.shape();
         let seen = self.seen();
         if policy.keeps_all() || seen == 0 {
@@ -287,7 +324,7 @@ impl SessionState {
                 positions: &positions[layer],
                 queries: &queries[layer],
                 query_positions: &query_positions,
-                gathered: gathered.layer(layer),
+                gathered: Gathered { probe: probe.map(|probe| &probe[layer][..]), ..gathered.layer(layer) },
                 model: ModelView { output: Some(outputs[layer]), rotation: Some(model.rotation()) },
                 shape,
                 seen,

@@ -179,9 +179,14 @@ impl NativeSession {
     }
 
     #[napi]
-    pub fn compress<'env>(&self, env: &'env Env, policy: Option<String>) -> napi::Result<PromiseRaw<'env, String>> {
+    pub fn compress<'env>(
+        &self,
+        env: &'env Env,
+        policy: Option<String>,
+        cancel: &NativeCancel,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
         let policy = policy.map(|text| headwise_engine::PolicySpec::from_json(&text)).transpose().map_err(thrown)?;
-        let call = self.session()?.compress(policy);
+        let call = self.session()?.compress(policy, cancel.0.clone());
         env.spawn_future(async move { json(&call.await.map_err(thrown)?) })
     }
 

@@ -66,8 +66,19 @@ impl<'a, B: Block> LayerInput<'a, B> {
     /// The sums of a KV head, `[group][slots]`. [`Error::ObservationMissing`] if none were gathered.
     pub fn running_sums(&self, scorer: &str, head: usize) -> Result<&'a [f32]> {
         let sums = self.gathered.running_sums.ok_or_else(|| missing(scorer, "running attention sums", self.seen, 0))?;
+        Ok(self.columns(sums, head))
+    }
+
+    /// What the slots of a KV head get of the attention of the policy's probe, `[group][slots]`. [`Error::ObservationMissing`] if there was none.
+    pub fn probe(&self, scorer: &str, head: usize) -> Result<&'a [f32]> {
+        let probe = self.gathered.probe.ok_or_else(|| missing(scorer, "attention of a probe", self.seen, 0))?;
+        Ok(self.columns(probe, head))
+    }
+
+    /// Of numbers per query head and slot, head after head, those of a KV head.
+    fn columns(&self, all: &'a [f32], head: usize) -> &'a [f32] {
         let numbers = |heads: &[HeadView<B>]| self.shape.group * heads.iter().map(|head| head.len).sum::<usize>();
-        Ok(&sums[numbers(&self.heads[..head])..numbers(&self.heads[..=head])])
+        &all[numbers(&self.heads[..head])..numbers(&self.heads[..=head])]
     }
 
     /// Moments of the queries. [`Error::ObservationMissing`] if none were gathered.
@@ -121,9 +132,12 @@ impl<'a, B: Block> LayerInput<'a, B> {
         }
         let row = self.shape.query_heads() * self.shape.head_dim;
         shape("window queries", self.query_positions.len() * row, self.queries.len())?;
+        let slots: usize = self.heads.iter().map(|head| head.len).sum();
         if let Some(sums) = self.gathered.running_sums {
-            let slots: usize = self.heads.iter().map(|head| head.len).sum();
             shape("running sums", self.shape.group * slots, sums.len())?;
+        }
+        if let Some(probe) = self.gathered.probe {
+            shape("attention of a probe", self.shape.group * slots, probe.len())?;
         }
         if let Some(output) = self.model.output {
             shape("W_O", row, output.cols())?;

@@ -1,6 +1,6 @@
 //! The composed form and how it is applied.
 
-use headwise_core::{Error, Ragged, Result, Scores, Selection};
+use headwise_core::{Error, KvShape, Ragged, Result, Scores, Selection};
 use headwise_kernels::Block;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -187,6 +187,11 @@ impl Policy {
             };
             own.keep(&chosen, &lengths)
         })
+    }
+
+    /// Whether a cache of `slots` slots, of which each takes `slot_bytes`, stays whole after `seen` tokens, whatever the scores.
+    pub fn fits(&self, slots: usize, seen: usize, shape: KvShape, slot_bytes: usize) -> bool {
+        self.filter.is_none() && slots <= self.budget.slots(seen, shape.layers * shape.kv_heads, slot_bytes)
     }
 
     /// What the budget allows over `heads` heads of all layers.

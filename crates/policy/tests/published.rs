@@ -4,9 +4,10 @@
 mod oracle;
 
 use headwise_core::{Codec, KvShape, Rotation, Scores};
+use headwise_kernels::attend::{Columns, Job, Query, attend_batch};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::QueryMoments;
+use headwise_policy::gather::{ProbeRows, QueryMoments};
 use headwise_policy::{
     Admit, Allocate, Allocator, CapKV, DynamicKVLayers, Entropy, Filter, GVote, Gathered, LayerInput, ModelView,
     Policy, PolicySpec, Score, Share,
@@ -354,5 +355,117 @@ fn g_vote_unites_what_drawn_queries_look_at() {
         };
         let (few, many) = (admitted(2).concat(), admitted(9).concat());
         assert!(few.iter().zip(&many).all(|(few, many)| !few || *many));
+    }
+}
+
+/// A layer without its last `rows` tokens, and what the slots of each KV head got of the attention of these, as a probe would have it.
+fn probed(layer: &Layer, rows: usize, probe: ProbeRows, factors: &[f32]) -> (Layer, Vec<f32>) {
+    let len = layer.len - rows;
+    let before = |all: &[f64]| -> Vec<f64> {
+        all.chunks_exact(layer.len * layer.dim).flat_map(|head| &head[..len * layer.dim]).copied().collect()
+    };
+    let context = Layer {
+        len,
+        rows: 1,
+        keys: before(&layer.keys),
+        values: before(&layer.values),
+        queries: layer.queries[..layer.heads() * layer.dim].to_vec(),
+        output: layer.output.clone(),
+        ..*layer
+    };
+    let columns = with(layer, 1, |input| {
+        let q = &input.queries[(layer.rows - rows) * layer.heads() * layer.dim..];
+        let (mut out, mut columns) = (vec![0.0; q.len()], vec![0.0; layer.heads() * layer.len]);
+        let query = Query { q, rows, heads: input.heads, bias: None, scale: input.scale };
+        let wanted = Columns { reduce: probe.reduce(), out: &mut columns, factors: Some(factors) };
+        attend_batch(&mut [Job { query, out: &mut out, columns: Some(wanted) }]).unwrap();
+        columns
+    });
+    let columns = columns.chunks_exact(layer.len).flat_map(|row| &row[..len]).copied().collect();
+    (context, columns)
+}
+
+/// The scores of a scorer that looks at a probe.
+fn probe_scores(scorer: Value, layer: &Layer, probe: &[f32]) -> Scores {
+    let policy = policy(json!({ "kind": "custom", "scorer": scorer, "budget": { "tokensPerHead": 9 } }));
+    with(layer, 9, |input| {
+        policy.scorer.score(&LayerInput { gathered: Gathered { probe: Some(probe), ..input.gathered }, ..*input })
+    })
+    .unwrap()
+}
+
+/// The first of `rows` keys of each head.
+fn first_of(keys: &[f64], rows: usize, dim: usize) -> Vec<f64> {
+    keys.chunks_exact(rows * dim).flat_map(|head| &head[..dim]).copied().collect()
+}
+
+fn assert_scores(got: &Scores, expected: &[Vec<f64>]) {
+    for (got, expected) in got.iter().zip(expected) {
+        assert_eq!(got.len(), expected.len());
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((f64::from(*got) - expected).abs() <= 2e-5 * expected.max(1e-3), "{got} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn kvzip_keeps_what_the_repetition_looks_at() {
+    for layer in layers() {
+        let rows = layer.rows.min(20);
+        let queries = &layer.queries[(layer.rows - rows) * layer.heads() * layer.dim..];
+        let keys: Vec<f64> = layer
+            .keys
+            .chunks_exact(layer.len * layer.dim)
+            .flat_map(|head| &head[(layer.len - rows) * layer.dim..])
+            .copied()
+            .collect();
+        let (context, columns) = probed(&layer, rows, ProbeRows::Max, &vec![1.0; rows]);
+        let expected = oracle::kvzip::score(&context, queries, &keys, 0, 0, context.len);
+        let got = probe_scores(json!({ "kind": "reconstruction" }), &context, &columns);
+        assert_scores(&got, &expected);
+        // More of the repetition never takes from a score, which is a probability.
+        let first = oracle::kvzip::score(
+            &context,
+            &queries[..layer.heads() * layer.dim],
+            &first_of(&keys, rows, layer.dim),
+            0,
+            0,
+            context.len,
+        );
+        let of_first = first.iter().flatten();
+        assert!(got.data().iter().zip(of_first).all(|(&all, &first)| all <= 1.0 && f64::from(all) >= first - 1e-6));
+
+        let norms: Vec<f64> = (0..rows).map(|row| 0.5 + row as f64 / 7.0).collect();
+        let factors: Vec<f32> = norms.iter().map(|norm| norm.recip() as f32).collect();
+        let (context, columns) = probed(&layer, rows, ProbeRows::MaxByInput, &factors);
+        let expected = oracle::kvzip::score_plus(&context, queries, &keys, &norms, 0, 0, context.len);
+        assert_scores(
+            &probe_scores(json!({ "kind": "reconstruction", "normalized": true }), &context, &columns),
+            &expected,
+        );
+    }
+}
+
+#[test]
+fn citrus_keeps_what_the_instruction_looks_at_the_same_in_all_heads() {
+    for layer in layers() {
+        let rows = layer.rows.min(12);
+        let factors = vec![1.0 / rows as f32; rows];
+        let (context, columns) = probed(&layer, rows, ProbeRows::Mean, &factors);
+        let got = probe_scores(json!({ "kind": "instruction" }), &context, &columns);
+        assert_scores(&got, &oracle::citrus::score_per_head(&layer, rows));
+        // All heads of a layer keep the same.
+        let citrus = policy(json!({ "kind": "citrus", "budget": { "tokensPerHead": 9 } }));
+        let kept = with(&context, 9, |input| {
+            let gathered = Gathered { probe: Some(&columns), ..input.gathered };
+            citrus.compress(&[LayerInput { gathered, ..*input }])
+        })
+        .unwrap();
+        let mean = oracle::citrus::score(&layer, rows);
+        let mut best: Vec<u32> = (0..context.len as u32).collect();
+        best.sort_by(|&a, &b| mean[0][b as usize].total_cmp(&mean[0][a as usize]));
+        best.truncate(9);
+        best.sort_unstable();
+        assert!((0..layer.kv_heads).all(|head| kept[0].head(head) == best));
     }
 }

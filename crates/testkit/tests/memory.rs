@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use headwise_engine::{Engine, EngineOptions, Input, Model, PolicySpec, SessionOptions};
+use headwise_engine::{CancelToken, Engine, EngineOptions, Input, Model, PolicySpec, SessionOptions};
 
 #[cfg(target_os = "linux")]
 fn resident() -> usize {
@@ -29,7 +29,7 @@ fn resident_memory_falls_by_what_a_4k_prompt_evicts() {
             session.prefill(Input::Tokens(tokens), Default::default(), Default::default()).await.unwrap();
             let before = resident();
             let policy = PolicySpec::named(name).unwrap().with_budget(headwise_policy::Budget::Keep(0.2));
-            let report = session.compress(Some(policy)).await.unwrap();
+            let report = session.compress(Some(policy), CancelToken::default()).await.unwrap();
             let after = resident();
             let evicted = report.before.logical_bytes - report.after.logical_bytes;
             let fallen = before.saturating_sub(after);

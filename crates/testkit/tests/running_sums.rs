@@ -5,7 +5,8 @@ use std::path::Path;
 use headwise_cache::{BlockPool, KvCache, block_layout};
 use headwise_core::{Codec, Error, Ragged, Selection};
 use headwise_engine::{
-    Engine, EngineOptions, Input, KeptPositions, Observer, PolicySpec, PrefillOptions, Session, SessionOptions,
+    CancelToken, Engine, EngineOptions, Input, KeptPositions, Observer, PolicySpec, PrefillOptions, Session,
+    SessionOptions,
 };
 use headwise_kernels::attend::{Query, reference};
 use headwise_model::{Model, NoTap, Span, Wanted, Workspace};
@@ -223,14 +224,14 @@ fn a_session_keeps_what_f64_attention_says() {
                 let session = session(&engine, policy).await;
                 prefill(&session, tokens(0, PROMPT)).await.unwrap();
                 let fork = session.fork().await.unwrap();
-                let report = session.compress(None).await.unwrap();
+                let report = session.compress(None, CancelToken::default()).await.unwrap();
                 assert_eq!(report.after.slots, budget * shape.layers * shape.kv_heads);
                 assert_eq!(rows(&session.kept().await.unwrap()), expected, "{kind}, chunks of {chunk}");
                 let bytes = |slots: usize| 4 * slots * shape.layers * shape.query_heads();
                 let queries = 64 * shape.layers * shape.query_heads() * shape.head_dim * 4;
                 assert_eq!(session.stats().await.unwrap().observation_bytes, queries + bytes(budget));
                 assert_eq!(fork.stats().await.unwrap().observation_bytes, queries + bytes(PROMPT));
-                fork.compress(None).await.unwrap();
+                fork.compress(None, CancelToken::default()).await.unwrap();
                 assert_eq!(rows(&fork.kept().await.unwrap()), expected);
             });
         }
@@ -253,7 +254,7 @@ fn a_prompt_that_does_not_get_in_leaves_the_sums_as_they_were() {
                 assert_eq!(session.stats().await.unwrap().seen, 100);
             }
             prefill(&session, tokens(900, 20)).await.unwrap();
-            session.compress(None).await.unwrap();
+            session.compress(None, CancelToken::default()).await.unwrap();
             session.kept().await.unwrap()
         })
     };
@@ -273,7 +274,9 @@ fn sums_that_were_not_gathered_are_named() {
         let before = rows(&session.kept().await.unwrap());
         for name in ["h2o", "observedAttention", "adaH2o", "adaObservedAttention"] {
             let policy = PolicySpec::named(name).unwrap().with_budget(headwise_policy::Budget::Keep(0.5));
-            let Err(Error::ObservationMissing { scorer, have: 0, .. }) = session.compress(Some(policy)).await else {
+            let Err(Error::ObservationMissing { scorer, have: 0, .. }) =
+                session.compress(Some(policy), CancelToken::default()).await
+            else {
                 panic!("{name} went through")
             };
             assert!(name.to_lowercase().ends_with(&scorer.to_lowercase()), "{name} {scorer}");

@@ -42,6 +42,7 @@ impl View<'_> {
             running_sums: self.observer.sums.as_ref().map(|sums| sums.layer(layer)),
             query_moments: self.observer.moments.as_ref().map(|moments| moments.layer(layer)),
             chunk_attention: &self.chunks[layer],
+            probe: None,
         }
     }
 }

@@ -3,9 +3,11 @@
 //! A gatherer takes the rows of a pass as they come. What it holds afterwards does not depend on how the prompt was cut.
 
 mod chunk_attention;
+mod probe;
 mod query_moments;
 
 pub use chunk_attention::{ChunkAttention, ChunkGrid};
+pub use probe::{Probe, ProbeRows, ProbeText};
 pub use query_moments::{Moments, QueryMoments};
 
 /// What a scorer needs beside keys and values, which are in the cache.
@@ -19,10 +21,12 @@ pub struct Needs {
     pub query_moments: bool,
     /// The attention inside each chunk of a grid, every query seeing every key. It cannot be had later.
     pub chunk_attention: Vec<ChunkGrid>,
+    /// Text to read behind the cache when it is compressed. Nothing is gathered before.
+    pub probe: Option<Probe>,
 }
 
 impl Needs {
-    /// What serves both.
+    /// What serves both. Only one of them has a probe: a policy's scorer.
     pub fn and(mut self, other: Self) -> Self {
         self.window_queries = self.window_queries.max(other.window_queries);
         self.running_sums |= other.running_sums;
@@ -32,6 +36,7 @@ impl Needs {
                 self.chunk_attention.push(grid);
             }
         }
+        self.probe = self.probe.or(other.probe);
         self
     }
 }
@@ -46,4 +51,6 @@ pub struct Gathered<'a> {
     pub query_moments: Option<&'a QueryMoments>,
     /// Attention inside chunks, one a grid.
     pub chunk_attention: &'a [&'a ChunkAttention],
+    /// What each slot gets of the attention of the policy's probe, laid out as `running_sums`.
+    pub probe: Option<&'a [f32]>,
 }

@@ -32,6 +32,8 @@ registry! {
         dynamic_kv::DynamicKVPolicy = "dynamicKV",
         chunk_kv::ChunkKVPolicy = "chunkKV",
         kv_compress::KVCompressPolicy = "kvCompress",
+        kvzip::KvzipPolicy = "kvzip",
+        citrus::CitrusPolicy = "citrus",
         sage_kv::SageKVPolicy = "sageKV",
         refree_kv::RefreeKVPolicy = "refreeKV",
         custom::CustomPolicy = "custom",

@@ -52,6 +52,8 @@ registry! {
         cake::Cake = "cakeScores",
         lava::Lava = "lavaScores",
         cap_kv::CapKV = "capKV",
+        reconstruction::Reconstruction = "reconstruction",
+        instruction::Instruction = "instruction",
         local::Local = "local",
         weighted::Weighted = "weighted",
         recency::Recency = "recency",
