@@ -573,6 +573,23 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * What the text's own queries would look at if it were read once more: our estimate of KVzip's reconstruction without a second reading.
+ *
+ * `s_j` = the largest softmax weight that j gets from a query of its chunk and a query head of the KV head, when the chunk's queries and keys stand
+ * behind the chunk a second time ([`crate::gather::Echo`]). It is gathered while tokens are read: the session must have this policy from the
+ * start. Needs no question.
+ */
+export type EchoScores = { 
+/**
+ * Positions of a chunk, 1 to 4096. Default 512.
+ */
+chunk?: number | undefined, 
+/**
+ * Pooling along the slots. Default none.
+ */
+pool?: Pooling | undefined, };
+
+/**
  * LAVa (arXiv 2509.09754): layers share the budget by the entropy of their scores, −Σ p ln p / ln N with p the scores of all heads divided by their
  * sum: a layer whose scores are spread evenly needs more slots. For scores that are not negative.
  */
@@ -1370,12 +1387,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echo" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echo" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */

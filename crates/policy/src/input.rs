@@ -4,7 +4,7 @@ use headwise_core::{Codec, Error, KvShape, Result, Rotation};
 use headwise_kernels::matmul::Matrix;
 use headwise_kernels::{Block, BlockLayout, HeadView};
 
-use crate::gather::{ChunkAttention, ChunkGrid, Gathered, QueryMoments};
+use crate::gather::{ChunkAttention, ChunkGrid, Echo, Gathered, QueryMoments};
 
 /// One layer of a session, borrowed.
 pub struct LayerInput<'a, B> {
@@ -91,6 +91,12 @@ impl<'a, B: Block> LayerInput<'a, B> {
     pub fn chunk_attention(&self, scorer: &str, grid: ChunkGrid) -> Result<&'a ChunkAttention> {
         let found = self.gathered.chunk_attention.iter().find(|gathered| gathered.grid() == grid);
         found.copied().ok_or_else(|| missing(scorer, "attention inside chunks", self.seen, 0))
+    }
+
+    /// What the queries would look at in a second reading, in these chunks. [`Error::ObservationMissing`] if it was not gathered.
+    pub fn echo(&self, scorer: &str, chunk: usize) -> Result<&'a Echo> {
+        let found = self.gathered.echo.iter().find(|echo| echo.chunk() == chunk);
+        found.copied().ok_or_else(|| missing(scorer, "attention of a second reading", self.seen, 0))
     }
 
     /// W_O. [`Error::UnsupportedFeature`] where there is no model.

@@ -130,6 +130,7 @@ impl Cache {
                 query_positions: &query_positions,
                 gathered: Gathered {
                     running_sums: Some(&self.sums[layer]),
+                    echo: &[],
                     probe: Some(&self.sums[layer]),
                     query_moments: Some(&self.moments),
                     chunk_attention: &chunks,

@@ -3,10 +3,12 @@
 //! A gatherer takes the rows of a pass as they come. What it holds afterwards does not depend on how the prompt was cut.
 
 mod chunk_attention;
+mod echo;
 mod probe;
 mod query_moments;
 
 pub use chunk_attention::{ChunkAttention, ChunkGrid};
+pub use echo::Echo;
 pub use probe::{Probe, ProbeRows, ProbeText};
 pub use query_moments::{Moments, QueryMoments};
 
@@ -21,6 +23,8 @@ pub struct Needs {
     pub query_moments: bool,
     /// The attention inside each chunk of a grid, every query seeing every key. It cannot be had later.
     pub chunk_attention: Vec<ChunkGrid>,
+    /// What the queries would look at in a second reading, in chunks of so many positions. It cannot be had later.
+    pub echo: Vec<usize>,
     /// Text to read behind the cache when it is compressed. Nothing is gathered before.
     pub probe: Option<Probe>,
 }
@@ -34,6 +38,11 @@ impl Needs {
         for grid in other.chunk_attention {
             if !self.chunk_attention.contains(&grid) {
                 self.chunk_attention.push(grid);
+            }
+        }
+        for chunk in other.echo {
+            if !self.echo.contains(&chunk) {
+                self.echo.push(chunk);
             }
         }
         self.probe = self.probe.or(other.probe);
@@ -51,6 +60,8 @@ pub struct Gathered<'a> {
     pub query_moments: Option<&'a QueryMoments>,
     /// Attention inside chunks, one a grid.
     pub chunk_attention: &'a [&'a ChunkAttention],
+    /// What the queries would look at in a second reading.
+    pub echo: &'a [&'a Echo],
     /// What each slot gets of the attention of the policy's probe, laid out as `running_sums`.
     pub probe: Option<&'a [f32]>,
 }

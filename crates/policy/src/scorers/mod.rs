@@ -53,6 +53,7 @@ registry! {
         lava::Lava = "lavaScores",
         cap_kv::CapKV = "capKV",
         reconstruction::Reconstruction = "reconstruction",
+        echo::EchoScores = "echo",
         instruction::Instruction = "instruction",
         local::Local = "local",
         weighted::Weighted = "weighted",

@@ -177,6 +177,7 @@ impl Layer {
                 running_sums: self.running_sums.as_deref(),
                 query_moments: self.moments.as_ref(),
                 chunk_attention: &gathered,
+                echo: &[],
                 probe: None,
             },
             model: ModelView { output, rotation: Some(rotation) },
