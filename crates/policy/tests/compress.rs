@@ -4,7 +4,7 @@
 use headwise_core::{Codec, Error, KvShape, Rotation, Scores, Selection};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ChunkAttention, ChunkGrid, QueryMoments};
+use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, QueryMoments, TokenClass};
 use headwise_policy::{
     AcrossLayers, Budget, Candidates, Gathered, LayerInput, ModelView, Policy, PolicySpec, Scorer, Select, Stream,
 };
@@ -27,6 +27,7 @@ struct Cache {
     sums: Vec<Vec<f32>>,
     moments: QueryMoments,
     chunks: Vec<ChunkAttention>,
+    echo: Echo,
     /// W_O in bytes.
     output: Vec<u8>,
 }
@@ -91,8 +92,11 @@ impl Cache {
                 gathered.push(&queries, &keys);
                 gathered
             });
+        let mut echo = Echo::new(shape, 512);
+        let keys: Vec<f32> = (0..rows * shape.kv_heads * shape.head_dim).map(|_| random()).collect();
+        echo.push(&queries, &keys, &Still);
         let output = (0..HIDDEN * width).flat_map(|_| random().to_ne_bytes()).collect();
-        Self { shape, seen, positions, blocks, queries, rows, sums, moments, chunks: chunks.into(), output }
+        Self { shape, seen, positions, blocks, queries, rows, sums, moments, chunks: chunks.into(), echo, output }
     }
 
     fn layout(shape: KvShape) -> BlockLayout {
@@ -118,6 +122,9 @@ impl Cache {
             .collect();
         let positions: Vec<Vec<&[u32]>> =
             self.positions.iter().map(|heads| heads.iter().map(|head| &head[..]).collect()).collect();
+        let class = |position| [TokenClass::Other, TokenClass::Special, TokenClass::Punctuation][position % 3];
+        let classes: Vec<TokenClass> = (0..self.seen).map(class).collect();
+        let echoes = [&self.echo];
         let chunks: Vec<&ChunkAttention> = self.chunks.iter().collect();
         let width = self.shape.query_heads() * self.shape.head_dim;
         let output = Matrix::new(&self.output, GgmlDType::F32, HIDDEN, width).unwrap();
@@ -130,7 +137,8 @@ impl Cache {
                 query_positions: &query_positions,
                 gathered: Gathered {
                     running_sums: Some(&self.sums[layer]),
-                    echo: &[],
+                    echo: &echoes,
+                    token_classes: Some(&classes),
                     probe: Some(&self.sums[layer]),
                     query_moments: Some(&self.moments),
                     chunk_attention: &chunks,
@@ -216,6 +224,7 @@ fn specs() -> impl Strategy<Value = Value> {
         1 => Just(json!({ "kind": "normRule", "loss": 0.1 })),
         1 => Just(json!({ "kind": "gVote", "samples": 2 })),
         1 => Just(json!({ "kind": "simLayer", "threshold": 0.3, "initial": 1, "recent": 5 })),
+        1 => (0.0f64..1.0).prop_map(|recovery| json!({ "kind": "fastGen", "recovery": recovery, "window": 8 })),
     ];
     let stage = prop_oneof![
         2 => Just(Value::Null),

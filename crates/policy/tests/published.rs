@@ -7,7 +7,7 @@ use headwise_core::{Codec, KvShape, Rotation, Scores};
 use headwise_kernels::attend::{Columns, Job, Query, attend_batch};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ProbeRows, QueryMoments};
+use headwise_policy::gather::{ProbeRows, QueryMoments, TokenClass};
 use headwise_policy::{
     Admit, Allocate, Allocator, CapKV, DynamicKVLayers, Entropy, Filter, GVote, Gathered, LayerInput, ModelView,
     Policy, PolicySpec, Score, Share,
@@ -468,4 +468,55 @@ fn citrus_keeps_what_the_instruction_looks_at_the_same_in_all_heads() {
         best.sort_unstable();
         assert!((0..layer.kv_heads).all(|head| kept[0].head(head) == best));
     }
+}
+
+#[test]
+fn fast_gen_takes_the_cheapest_parts_that_recover_the_attention_of_a_head() {
+    let classes = |len: usize| -> Vec<TokenClass> {
+        let class = |at: usize| match at {
+            0 => TokenClass::Special,
+            at if at % 9 == 4 => TokenClass::Punctuation,
+            _ => TokenClass::Other,
+        };
+        (0..len).map(class).collect()
+    };
+    let (mut sizes, mut seen) = (Vec::new(), [0usize; 4]);
+    for layer in layers() {
+        let own = classes(layer.len);
+        let theirs: Vec<_> = own
+            .iter()
+            .map(|class| match class {
+                TokenClass::Special => oracle::fast_gen::Class::Special,
+                TokenClass::Punctuation => oracle::fast_gen::Class::Punctuation,
+                TokenClass::Other => oracle::fast_gen::Class::Other,
+            })
+            .collect();
+        let attention = oracle::window_attention(&layer, 16);
+        sizes.clear();
+        for recovery in [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0] {
+            let filter: Filter =
+                serde_json::from_value(json!({ "kind": "fastGen", "recovery": recovery, "window": 16 })).unwrap();
+            let got = with(&layer, 10, |input| {
+                let gathered = Gathered { token_classes: Some(&own), ..input.gathered };
+                filter.admit(&LayerInput { gathered, ..*input }, &Scores::from_rows([]))
+            })
+            .unwrap();
+            for (head, got) in got.iter().enumerate() {
+                let group = &attention[head * layer.group..(head + 1) * layer.group];
+                let mean = |row: usize, slot: usize| {
+                    group.iter().map(|rows| rows[row][slot]).sum::<f64>() / layer.group as f64
+                };
+                let rows: Vec<Vec<f64>> =
+                    (0..16).map(|row| (0..layer.len).map(|slot| mean(row, slot)).collect()).collect();
+                let expected = oracle::fast_gen::kept(&rows, &theirs, recovery, 0.3, 0.3);
+                let got: Vec<usize> = (0..got.len()).filter(|&slot| got[slot]).collect();
+                assert_eq!(got, expected, "recovery {recovery}");
+                seen[[1, layer.len / 6, layer.len / 2].iter().filter(|&&size| got.len() > size).count()] += 1;
+            }
+            sizes.push(got.concat().iter().filter(|&&kept| kept).count());
+        }
+        // More to recover never keeps less; nothing to recover keeps the special token alone.
+        assert!(sizes.is_sorted() && sizes[0] == layer.kv_heads);
+    }
+    assert!(seen.iter().all(|&count| count > 0), "all kinds of heads: {seen:?}");
 }

@@ -46,6 +46,7 @@ impl View<'_> {
             query_moments: self.observer.moments.as_ref().map(|moments| moments.layer(layer)),
             chunk_attention: &self.chunks[layer],
             echo: &self.echoes[layer],
+            token_classes: None,
             probe: None,
         }
     }

@@ -6,11 +6,13 @@ mod chunk_attention;
 mod echo;
 mod probe;
 mod query_moments;
+mod tokens;
 
 pub use chunk_attention::{ChunkAttention, ChunkGrid};
 pub use echo::Echo;
 pub use probe::{Probe, ProbeRows, ProbeText};
 pub use query_moments::{Moments, QueryMoments};
+pub use tokens::TokenClass;
 
 /// What a scorer needs beside keys and values, which are in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +27,8 @@ pub struct Needs {
     pub chunk_attention: Vec<ChunkGrid>,
     /// What the queries would look at in a second reading, in chunks of so many positions. It cannot be had later.
     pub echo: Vec<usize>,
+    /// What kind of token each position holds.
+    pub token_classes: bool,
     /// Text to read behind the cache when it is compressed. Nothing is gathered before.
     pub probe: Option<Probe>,
 }
@@ -45,6 +49,7 @@ impl Needs {
                 self.echo.push(chunk);
             }
         }
+        self.token_classes |= other.token_classes;
         self.probe = self.probe.or(other.probe);
         self
     }
@@ -62,6 +67,8 @@ pub struct Gathered<'a> {
     pub chunk_attention: &'a [&'a ChunkAttention],
     /// What the queries would look at in a second reading.
     pub echo: &'a [&'a Echo],
+    /// Classes of the tokens, `[seen]`. `None` where there is no tokenizer.
+    pub token_classes: Option<&'a [TokenClass]>,
     /// What each slot gets of the attention of the policy's probe, laid out as `running_sums`.
     pub probe: Option<&'a [f32]>,
 }

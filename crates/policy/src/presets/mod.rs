@@ -34,6 +34,7 @@ registry! {
         kv_compress::KVCompressPolicy = "kvCompress",
         kvzip::KvzipPolicy = "kvzip",
         citrus::CitrusPolicy = "citrus",
+        fast_gen::FastGenPolicy = "fastGen",
         sage_kv::SageKVPolicy = "sageKV",
         refree_kv::RefreeKVPolicy = "refreeKV",
         custom::CustomPolicy = "custom",

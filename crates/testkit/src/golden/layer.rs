@@ -178,6 +178,7 @@ impl Layer {
                 query_moments: self.moments.as_ref(),
                 chunk_attention: &gathered,
                 echo: &[],
+                token_classes: None,
                 probe: None,
             },
             model: ModelView { output, rotation: Some(rotation) },
