@@ -1,15 +1,13 @@
 //! How much a value can move a head's output, or the residual stream: ‖v‖, ‖v W_O‖.
 
 use headwise_core::{KvShape, Result};
+use headwise_kernels::image_norms::{Measure, image_norms, pack};
 use headwise_kernels::matmul::{GgmlDType, Matrix, dequantize_row, linear};
 use headwise_kernels::{Block, HeadView};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::{LayerInput, rows};
-
-/// Values whose products with W_O are held at once.
-const ROWS: usize = 256;
 
 /// How long a vector is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
@@ -26,9 +24,10 @@ pub enum Norm {
 pub(crate) struct OutputNorms {
     norm: Norm,
     dim: usize,
-    /// Per query head W_O's columns as a matrix `[hidden][head_dim]` (L1), or their Gram matrix `[head_dim][head_dim]` (L2); f32 in bytes.
-    heads: Vec<Vec<u8>>,
-    rows: usize,
+    /// Per query head its columns of W_O (L1), or the Gram matrix W Wᵀ of these, `[head_dim][head_dim]` (L2); packed for [`image_norms`].
+    packed: Vec<Vec<f32>>,
+    /// The Gram matrices in bytes.
+    grams: Vec<Vec<u8>>,
 }
 
 impl OutputNorms {
@@ -47,46 +46,39 @@ impl OutputNorms {
                 }
             }
         }
-        let rows = match norm {
-            Norm::L1 => hidden,
-            Norm::L2 => dim,
+        if norm == Norm::L1 {
+            let packed = columns.iter().map(|columns| pack(columns, dim)).collect();
+            return Ok(Self { norm, dim, packed, grams: Vec::new() });
+        }
+        let gram = |columns: Vec<f32>| {
+            let mut gram = vec![0.0; dim * dim];
+            linear(&mut gram, &columns, Matrix::new(&bytes(&columns), GgmlDType::F32, dim, hidden)?, None)?;
+            Ok(gram)
         };
-        let ready = |columns: Vec<f32>| match norm {
-            Norm::L1 => Ok(bytes(&columns)),
-            Norm::L2 => {
-                let mut gram = vec![0.0; dim * dim];
-                linear(&mut gram, &columns, Matrix::new(&bytes(&columns), GgmlDType::F32, dim, hidden)?, None)?;
-                Ok(bytes(&gram))
-            }
-        };
-        let heads = columns.into_iter().map(ready).collect::<Result<Vec<_>>>()?;
-        Ok(Self { norm, dim, heads, rows })
+        let grams = columns.into_iter().map(gram).collect::<Result<Vec<_>>>()?;
+        let packed = grams.iter().map(|gram| pack(gram, dim)).collect();
+        Ok(Self { norm, dim, packed, grams: grams.iter().map(|gram| bytes(gram)).collect() })
     }
 
     /// ‖v W_O‖ of values `[slots][head_dim]` through the part of a query head.
     pub fn of(&self, query_head: usize, values: &[f32]) -> Result<Vec<f32>> {
-        let w = Matrix::new(&self.heads[query_head], GgmlDType::F32, self.rows, self.dim)?;
-        let mut product = vec![0.0; ROWS.min(values.len() / self.dim) * self.rows];
-        let mut norms = Vec::with_capacity(values.len() / self.dim);
-        for values in values.chunks(ROWS * self.dim) {
-            let product = &mut product[..values.len() / self.dim * self.rows];
-            linear(product, values, w, None)?;
-            match self.norm {
-                Norm::L1 => norms.extend(product.chunks_exact(self.rows).map(rows::magnitude)),
-                Norm::L2 => {
-                    let pairs = product.chunks_exact(self.dim).zip(values.chunks_exact(self.dim));
-                    norms.extend(pairs.map(|(y, v)| rows::dot(y, v).max(0.0).sqrt()));
-                }
-            }
+        let mut norms = vec![0.0; values.len() / self.dim];
+        let measure = match self.norm {
+            Norm::L1 => Measure::Magnitude,
+            Norm::L2 => Measure::Form,
+        };
+        image_norms(&mut norms, values, &self.packed[query_head], self.dim, measure)?;
+        if self.norm == Norm::L2 {
+            norms.iter_mut().for_each(|norm| *norm = norm.max(0.0).sqrt());
         }
         Ok(norms)
     }
 
-    /// W W ᵀ x for rows `[n][head_dim]`, with the part of W_O that belongs to a query head. For [`Norm::L2`] only.
+    /// W Wᵀ x for rows `[n][head_dim]`, with the part of W_O that belongs to a query head. For [`Norm::L2`] only.
     pub fn gram(&self, query_head: usize, rows: &[f32]) -> Result<Vec<f32>> {
         debug_assert_eq!(self.norm, Norm::L2);
         let mut product = vec![0.0; rows.len()];
-        linear(&mut product, rows, Matrix::new(&self.heads[query_head], GgmlDType::F32, self.rows, self.dim)?, None)?;
+        linear(&mut product, rows, Matrix::new(&self.grams[query_head], GgmlDType::F32, self.dim, self.dim)?, None)?;
         Ok(product)
     }
 
