@@ -271,6 +271,13 @@ fn cake_shares_by_how_widely_and_how_changeably_a_layer_looks() {
             let got = with(&layer, 30, |input| allocator.weigh(input, &none)).unwrap();
             let expected = oracle::cake::preference(&layer, 16, spread, shift);
             assert!((got - expected).abs() < 1e-4 * expected, "{got} {expected}");
+            // Scores of the same window come with the weight, and are the same.
+            let [same, other] = [16, 15].map(|window| {
+                policy(json!({ "kind": "cakeScores", "window": window, "budget": { "keep": 0.5 } })).scorer
+            });
+            let both = with(&layer, 30, |input| (allocator.judge(&same, input), same.score(input)));
+            assert_eq!(both.0, both.1.map(|scores| Some((scores, got))));
+            assert_eq!(with(&layer, 30, |input| allocator.judge(&other, input)), Ok(None));
         }
     }
 }

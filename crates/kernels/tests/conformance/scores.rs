@@ -99,6 +99,40 @@ fn window_rows_are_those_that_window_scores_reduce() {
 }
 
 #[test]
+fn window_sums_are_those_of_the_rows() {
+    let mut noise = Noise(28);
+    for shape in &SHAPES {
+        for codec in CODECS {
+            let heads = heads(shape, codec, &mut noise);
+            let (kv_head, head) = (heads.len() - 1, &heads[heads.len() - 1]);
+            let slots = positions(0, head.len, &mut noise);
+            let query_heads = heads.len() * shape.group;
+            // Logits large enough that some slots have next to nothing.
+            let queries: Vec<f32> =
+                noise.numbers(shape.rows * query_heads * shape.head_dim).iter().map(|x| 8.0 * x).collect();
+            let rows = positions(slots[head.len - 1].saturating_sub(2 * shape.rows as u32), shape.rows, &mut noise);
+            let window = Window { queries: &queries, positions: &rows, query_heads, scale: 0.4 };
+            for level in levels() {
+                let all = window_scores::cpu::window_rows(level, &window, kv_head, heads.len(), head.view(), &slots);
+                let got = window_scores::cpu::window_sums(level, &window, kv_head, heads.len(), head.view(), &slots);
+                let (all, got) = (all.expect("valid"), got.expect("valid"));
+                let mut expected = Vec::new();
+                for of_head in all.chunks_exact(rows.len() * head.len) {
+                    let term = |f: fn(f64) -> f64| -> Vec<f64> {
+                        let sum = |slot: usize| of_head.chunks_exact(head.len).map(|row| f(f64::from(row[slot]))).sum();
+                        (0..head.len).map(sum).collect()
+                    };
+                    expected.extend(term(|p| p));
+                    expected.extend(term(|p| p * p));
+                    expected.extend(term(|p| if p > 0.0 { -p * p.ln() } else { 0.0 }));
+                }
+                assert_close(&got, &expected, 4e-6, &format!("{shape:?} {codec:?} {level:?}"));
+            }
+        }
+    }
+}
+
+#[test]
 fn the_probabilities_of_a_window_row_sum_to_one_and_stop_at_its_position() {
     let mut noise = Noise(21);
     let layout = BlockLayout { codec: Codec::F16, head_dim: 64, slots: 32 };
