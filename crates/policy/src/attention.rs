@@ -119,7 +119,7 @@ pub(crate) fn change(
     let turned = norms.gram(query_head, &outputs)?;
     let own: Vec<f32> = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b)).collect();
     let squares: Vec<f32> = norms.of(query_head, values)?.into_iter().map(|norm| norm * norm).collect();
-    let bytes: Vec<u8> = turned.iter().flat_map(|x| x.to_ne_bytes()).collect();
+    let bytes = rows::bytes(&turned);
     let mut products = vec![0.0; slots * attention.len()];
     linear(&mut products, values, Matrix::new(&bytes, GgmlDType::F32, attention.len(), dim)?, None)?;
     let rows = attention.len();

@@ -447,3 +447,36 @@ fn kv_compose_lets_layers_compete_rank_by_rank() {
     let budgets = |layers: &[Candidates]| Composite {}.counts_of_layers(layers, &[200]).unwrap();
     assert_eq!(budgets(&layers), budgets(&turned));
 }
+
+#[test]
+fn critical_kv_chooses_the_rest_by_what_values_do_to_the_output() {
+    // Scores of any sign, with many and with few that come near the best.
+    let scorers = [json!({ "kind": "snapKV", "window": 8 }), json!({ "kind": "knorm" }), json!({ "kind": "tova" })];
+    for (scorer, first) in scorers.into_iter().flat_map(|scorer| [0.0, 0.5, 1.0].map(|first| (scorer.clone(), first))) {
+        let policy = policy(json!({
+            "kind": "custom", "scorer": scorer, "secondStage": { "first": first }, "budget": { "tokensPerHead": 28 },
+        }));
+        for layer in layers() {
+            let scores = with(&layer, 28, |input| policy.scorer.score(input)).unwrap();
+            let kept = with(&layer, 28, |input| policy.compress(std::slice::from_ref(input))).unwrap();
+            let window = policy.scorer.window();
+            let (open, count) = (layer.len - window, 28 - window);
+            for head in 0..layer.kv_heads {
+                let scores: Vec<f64> = scores.row(head)[..open].iter().map(|&x| f64::from(x)).collect();
+                let best = oracle::top_k(&scores, (count as f64 * first) as usize);
+                let magnitude = |query_head: usize, slot: usize| -> f64 {
+                    layer.project(query_head, layer.value(head, slot)).iter().map(|x| x.abs()).sum()
+                };
+                let weigh = |slot: usize| -> f64 {
+                    let heads = head * layer.group..(head + 1) * layer.group;
+                    let mean = heads.map(|head| magnitude(head, slot)).sum::<f64>() / layer.group as f64;
+                    if best.contains(&slot) { f64::INFINITY } else { (scores[slot] + 1e-4) * mean }
+                };
+                let mut expected = oracle::top_k(&(0..open).map(weigh).collect::<Vec<_>>(), count);
+                expected.extend(open..layer.len);
+                let got: Vec<usize> = kept[0].head(head).iter().map(|&slot| slot as usize).collect();
+                assert_eq!(got, expected, "{scorer} {first}");
+            }
+        }
+    }
+}
