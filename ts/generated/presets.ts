@@ -16,6 +16,7 @@ export const presets = {
   lava: {"kind":"lava","window":32,"kernel":7,"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   dynamicKV: {"kind":"dynamicKV","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","least":0.1,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   chunkKV: {"kind":"chunkKV","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","length":10,"reuse":1,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
+  kvCrush: {"kind":"kvCrush","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","share":0.25,"anchor":"mean","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   kvCompress: {"kind":"kvCompress","window":32,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   sageKV: {"kind":"sageKV","sinks":4,"recent":32,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
   refreeKV: {"kind":"refreeKV","loss":0.01,"sinks":4,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill"},
