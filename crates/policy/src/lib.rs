@@ -53,6 +53,7 @@ pub use scorers::{
 };
 pub use second_stage::SecondStage;
 pub use selectors::{
-    AcrossHeads, AcrossLayers, Candidates, Chunks, PerChunk, PerHead, Select, Selector, Shared, Stream,
+    AcrossHeads, AcrossLayers, Anchor, Candidates, Chunks, Composite, Crush, HeadWeights, PerChunk, PerHead, Select,
+    Selector, Shared, Stream,
 };
 pub use spec::{PolicySpec, ScorerPolicy};

@@ -31,6 +31,7 @@ registry! {
         lava::LavaPolicy = "lava",
         dynamic_kv::DynamicKVPolicy = "dynamicKV",
         chunk_kv::ChunkKVPolicy = "chunkKV",
+        kv_crush::KVCrushPolicy = "kvCrush",
         kv_compress::KVCompressPolicy = "kvCompress",
         kvzip::KvzipPolicy = "kvzip",
         citrus::CitrusPolicy = "citrus",

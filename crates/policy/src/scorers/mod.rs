@@ -62,7 +62,6 @@ registry! {
     }
 }
 
-pub(crate) use cake::mean_and_variance;
 pub(crate) use defensive::Parts;
 pub(crate) use leverage::cholesky;
 pub(crate) use random::{gaussian, mix};
