@@ -37,7 +37,7 @@ pub use allocators::{Allocate, Allocator, CakeLayers, DynamicKVLayers, Entropy, 
 pub use budget::{Budget, apportion};
 pub use compat::Compat;
 pub use export::{Declarations, HEADER, presets_ts, types_ts};
-pub use filters::{Admit, FastGen, Filter, GVote, NormRule, Nucleus, SimLayer, Threshold};
+pub use filters::{Admit, Certificate, FastGen, Filter, GVote, NormRule, Nucleus, SimLayer, Threshold};
 pub use gather::{Gathered, Needs};
 pub use input::{LayerInput, ModelView};
 pub use options::{Common, Protect, Schedule, Span};

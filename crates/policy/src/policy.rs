@@ -157,7 +157,9 @@ impl Policy {
         .unzip();
         if let Some(filter) = &self.filter {
             let none = Scores::from_rows([]);
-            let admitted = each(layers, |layer| filter.admit(layer, scores[layer.layer].as_ref().unwrap_or(&none)))?;
+            let admitted = each(layers, |layer| {
+                filter.admit(layer, scores[layer.layer].as_ref().unwrap_or(&none), &slots[layer.layer].open)
+            })?;
             slots.iter_mut().zip(&admitted).for_each(|(slots, admitted)| slots.admit(admitted));
         }
         let available: Vec<usize> = slots.iter().map(|layer| layer.open.iter().map(Vec::len).sum()).collect();

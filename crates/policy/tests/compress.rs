@@ -230,6 +230,7 @@ fn specs() -> impl Strategy<Value = Value> {
         1 => Just(json!({ "kind": "normRule", "loss": 0.1 })),
         1 => Just(json!({ "kind": "gVote", "samples": 2 })),
         1 => Just(json!({ "kind": "simLayer", "threshold": 0.3, "initial": 1, "recent": 5 })),
+        1 => (0.01f64..2.0).prop_map(|error| json!({ "kind": "certificate", "error": error, "window": 8 })),
         1 => (0.0f64..1.0).prop_map(|recovery| json!({ "kind": "fastGen", "recovery": recovery, "window": 8 })),
     ];
     let stage = prop_oneof![

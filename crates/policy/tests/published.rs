@@ -325,7 +325,8 @@ fn refree_kv_stops_where_the_norm_of_the_last_row_is_there() {
         for loss in [0.3, 0.05, 0.01, 0.001] {
             let recency = policy(json!({ "kind": "custom", "scorer": none, "budget": { "keep": 0.9 } }));
             let filter: Filter = serde_json::from_value(json!({ "kind": "normRule", "loss": loss })).unwrap();
-            let got = with(&layer, 10, |input| filter.admit(input, &recency.scorer.score(input).unwrap())).unwrap();
+            let got =
+                with(&layer, 10, |input| filter.admit(input, &recency.scorer.score(input).unwrap(), &[])).unwrap();
             let expected = oracle::refree_kv::kept(&layer, loss, 4);
             for (got, expected) in got.iter().zip(expected) {
                 assert_eq!((0..got.len()).filter(|&slot| got[slot]).collect::<Vec<_>>(), expected);
@@ -358,7 +359,7 @@ fn g_vote_unites_what_drawn_queries_look_at() {
         // More voters admit more.
         let admitted = |samples: usize| {
             let filter: Filter = serde_json::from_value(json!({ "kind": "gVote", "samples": samples })).unwrap();
-            with(&layer, 10, |input| filter.admit(input, &Scores::from_rows([]))).unwrap()
+            with(&layer, 10, |input| filter.admit(input, &Scores::from_rows([]), &[])).unwrap()
         };
         let (few, many) = (admitted(2).concat(), admitted(9).concat());
         assert!(few.iter().zip(&many).all(|(few, many)| !few || *many));
@@ -622,7 +623,7 @@ fn fast_gen_takes_the_cheapest_parts_that_recover_the_attention_of_a_head() {
                 serde_json::from_value(json!({ "kind": "fastGen", "recovery": recovery, "window": 16 })).unwrap();
             let got = with(&layer, 10, |input| {
                 let gathered = Gathered { token_classes: Some(&own), ..input.gathered };
-                filter.admit(&LayerInput { gathered, ..*input }, &Scores::from_rows([]))
+                filter.admit(&LayerInput { gathered, ..*input }, &Scores::from_rows([]), &[])
             })
             .unwrap();
             for (head, got) in got.iter().enumerate() {
@@ -643,4 +644,58 @@ fn fast_gen_takes_the_cheapest_parts_that_recover_the_attention_of_a_head() {
         assert!(sizes.is_sorted() && sizes[0] == layer.kv_heads);
     }
     assert!(seen.iter().all(|&count| count > 0), "all kinds of heads: {seen:?}");
+}
+
+#[test]
+fn a_certificate_holds_for_every_query_of_its_window() {
+    const WINDOW: usize = 8;
+    let mut shares = Vec::new();
+    for layer in layers().filter(|layer| layer.len > 60) {
+        let attention = oracle::window_attention(&layer, WINDOW);
+        let output = |row: usize, stays: &dyn Fn(usize, usize) -> bool| -> Vec<f64> {
+            let mut sum = vec![0.0; layer.hidden];
+            for (head, rows) in attention.iter().enumerate() {
+                let kv = head / layer.group;
+                let held: f64 = (0..layer.len).filter(|&slot| stays(kv, slot)).map(|slot| rows[row][slot]).sum();
+                let mut out = vec![0.0; layer.dim];
+                for slot in (0..layer.len).filter(|&slot| stays(kv, slot)) {
+                    let p = rows[row][slot] / held;
+                    out.iter_mut().zip(layer.value(kv, slot)).for_each(|(out, v)| *out += p * v);
+                }
+                sum.iter_mut().zip(layer.project(head, &out)).for_each(|(sum, x)| *sum += x);
+            }
+            sum
+        };
+        let mut before: Option<Vec<Vec<bool>>> = None;
+        for error in [0.02, 0.2, 0.5, 1.5] {
+            let policy = policy(json!({
+                "kind": "custom",
+                "scorer": { "kind": "snapKV", "window": WINDOW, "rows": "l2", "pool": { "kind": "none" }, "weight": {} },
+                "filter": { "kind": "certificate", "error": error, "window": WINDOW },
+                "protect": { "sinks": 2 },
+                "budget": { "keep": 1.0 },
+            }));
+            let kept = with(&layer, layer.len, |input| policy.compress(std::slice::from_ref(input))).unwrap();
+            let stays: Vec<Vec<bool>> = (0..layer.kv_heads)
+                .map(|head| (0..layer.len as u32).map(|slot| kept[0].head(head).contains(&slot)).collect())
+                .collect();
+            for row in 0..WINDOW {
+                let (whole, left) = (output(row, &|_, _| true), output(row, &|head, slot| stays[head][slot]));
+                let change: Vec<f64> = whole.iter().zip(&left).map(|(a, b)| a - b).collect();
+                let (change, limit) = (oracle::norm(&change), error * oracle::norm(&whole));
+                assert!(change <= limit * 1.0001, "error {error}: {change} of {limit}");
+            }
+            let count = |stays: &[Vec<bool>]| stays.concat().iter().filter(|&&stays| stays).count();
+            if let Some(before) = &before {
+                // More error, and less of the same stays.
+                assert!(before.concat().iter().zip(stays.concat()).all(|(&before, now)| before || !now));
+                shares.push(count(before).cmp(&count(&stays)));
+            }
+            assert!(
+                stays.iter().all(|head| head[0] && head[1] && head[layer.len - WINDOW..].iter().all(|&stays| stays))
+            );
+            before = Some(stays);
+        }
+    }
+    assert!(shares.iter().filter(|order| order.is_gt()).count() * 4 > shares.len() * 3, "{shares:?}");
 }

@@ -83,7 +83,7 @@ impl Admit for FastGen {
         false
     }
 
-    fn admit<B: Block>(&self, layer: &LayerInput<B>, _: &Scores) -> Result<Vec<Vec<bool>>> {
+    fn admit<B: Block>(&self, layer: &LayerInput<B>, _: &Scores, _: &[Vec<u32>]) -> Result<Vec<Vec<bool>>> {
         let classes = layer.token_classes("fastGen")?;
         (0..layer.heads.len()).map(|head| self.head(layer, classes, head)).collect()
     }

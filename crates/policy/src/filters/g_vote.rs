@@ -86,7 +86,7 @@ impl Admit for GVote {
         false
     }
 
-    fn admit<B: Block>(&self, layer: &LayerInput<B>, _: &Scores) -> Result<Vec<Vec<bool>>> {
+    fn admit<B: Block>(&self, layer: &LayerInput<B>, _: &Scores, _: &[Vec<u32>]) -> Result<Vec<Vec<bool>>> {
         let moments = layer.query_moments("gVote")?;
         let group = layer.shape.group;
         let head = |head: usize| {

@@ -19,8 +19,9 @@ pub trait Admit {
     }
 
     /// For every slot of the layer, `[kv head][slot]`, whether it may compete; protected slots stay whatever is said of them.
-    /// `scores` are those of all slots (of none where [`uses_scores`](Self::uses_scores) is false).
-    fn admit<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores) -> Result<Vec<Vec<bool>>>;
+    /// `scores` are those of all slots (of none where [`uses_scores`](Self::uses_scores) is false), `open` the slots of each head that are not protected,
+    /// ascending.
+    fn admit<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores, open: &[Vec<u32>]) -> Result<Vec<Vec<bool>>>;
 
     /// Checks the options.
     fn validate(&self) -> Result<()> {
@@ -38,6 +39,7 @@ registry! {
         g_vote::GVote = "gVote",
         sim_layer::SimLayer = "simLayer",
         fast_gen::FastGen = "fastGen",
+        certificate::Certificate = "certificate",
     }
 }
 
@@ -50,8 +52,8 @@ impl Admit for Filter {
         with_filter!(self, filter => filter.uses_scores())
     }
 
-    fn admit<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores) -> Result<Vec<Vec<bool>>> {
-        with_filter!(self, filter => filter.admit(layer, scores))
+    fn admit<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores, open: &[Vec<u32>]) -> Result<Vec<Vec<bool>>> {
+        with_filter!(self, filter => filter.admit(layer, scores, open))
     }
 
     fn validate(&self) -> Result<()> {

@@ -33,7 +33,7 @@ impl Admit for NormRule {
         Needs { window_queries: 1, ..Needs::default() }
     }
 
-    fn admit<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores) -> Result<Vec<Vec<bool>>> {
+    fn admit<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores, _: &[Vec<u32>]) -> Result<Vec<Vec<bool>>> {
         let head = |head: usize| {
             let row = scores.row(head);
             let mut mean = vec![0.0f64; row.len()];

@@ -23,7 +23,7 @@ impl Default for Nucleus {
 }
 
 impl Admit for Nucleus {
-    fn admit<B: Block>(&self, _: &LayerInput<B>, scores: &Scores) -> Result<Vec<Vec<bool>>> {
+    fn admit<B: Block>(&self, _: &LayerInput<B>, scores: &Scores, _: &[Vec<u32>]) -> Result<Vec<Vec<bool>>> {
         Ok(scores.iter().map(|row| best_of(row, self.mass)).collect())
     }
 

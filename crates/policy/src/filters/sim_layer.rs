@@ -72,7 +72,7 @@ impl Admit for SimLayer {
         false
     }
 
-    fn admit<B: Block>(&self, layer: &LayerInput<B>, _: &Scores) -> Result<Vec<Vec<bool>>> {
+    fn admit<B: Block>(&self, layer: &LayerInput<B>, _: &Scores, _: &[Vec<u32>]) -> Result<Vec<Vec<bool>>> {
         let lazy = self.is_lazy(layer)?;
         let recent = layer.seen.saturating_sub(self.last + self.recent);
         let admits = |&position: &u32| !lazy || (position as usize) < self.initial || position as usize >= recent;

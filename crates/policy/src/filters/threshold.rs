@@ -14,7 +14,7 @@ pub struct Threshold {
 }
 
 impl Admit for Threshold {
-    fn admit<B: Block>(&self, _: &LayerInput<B>, scores: &Scores) -> Result<Vec<Vec<bool>>> {
+    fn admit<B: Block>(&self, _: &LayerInput<B>, scores: &Scores, _: &[Vec<u32>]) -> Result<Vec<Vec<bool>>> {
         Ok(scores.iter().map(|row| row.iter().map(|&score| f64::from(score) >= self.least).collect()).collect())
     }
 
