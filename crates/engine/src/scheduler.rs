@@ -319,12 +319,15 @@ impl Scheduler {
         }));
         let result = guarded(|| self.model.forward(&mut spans, &mut self.decode_space, None));
         self.spans = recycle(spans);
+        let of_batch = |(id, _): &(&u64, &mut SessionState)| ids.binary_search(id).is_ok();
+        if result.is_ok() {
+            self.sessions.iter_mut().filter(of_batch).for_each(|(_, state)| state.observer.commit());
+        }
         let ms = milliseconds(start);
-        let states = self.sessions.iter_mut().filter(|(id, _)| ids.binary_search(id).is_ok());
+        let states = self.sessions.iter_mut().filter(of_batch);
         match result {
             Ok(logits) => {
                 for (index, (_, state)) in states.enumerate() {
-                    state.observer.commit();
                     state.history.extend(state.unfed.take());
                     remember(&mut state.logits, logits.span(index));
                     state.figures.decode_tokens += 1;
@@ -384,11 +387,11 @@ impl Scheduler {
         });
         match result {
             Ok(logits) => {
+                state.observer.commit();
                 let ms = milliseconds(start);
                 job.ms += ms;
                 state.figures.prefill_ms += ms;
                 state.figures.prefill_tokens += end - job.done;
-                state.observer.commit();
                 state.unfed = None;
                 state.history.extend_from_slice(&job.prompt[job.done..end]);
                 let logits = logits.span(0);

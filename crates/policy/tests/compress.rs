@@ -4,7 +4,7 @@
 use headwise_core::{Codec, Error, KvShape, Rotation, Scores, Selection};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, QueryMoments, TokenClass};
+use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, Gather, QueryMoments, TokenClass};
 use headwise_policy::{
     AcrossLayers, Budget, Candidates, Gathered, LayerInput, ModelView, Policy, PolicySpec, Scorer, Select, Stream,
 };
@@ -80,7 +80,7 @@ impl Cache {
         let width = shape.query_heads() * shape.head_dim;
         let queries: Vec<f32> = (0..rows * width).map(|_| 3.0 * random()).collect();
         let mut moments = QueryMoments::new(shape);
-        moments.push(&queries, &Still, &vec![1.0; rows * 2], &vec![0.0; rows * 2]);
+        moments.take(&queries);
         let sums = |heads: &Vec<Vec<u32>>| heads.iter().map(Vec::len).sum::<usize>() * shape.group;
         let sums = positions.iter().map(|heads| (0..sums(heads)).map(|_| random().abs()).collect()).collect();
         // One layer's stands for all; the grids of the scorers below.
@@ -89,12 +89,12 @@ impl Cache {
                 let mut gathered = ChunkAttention::new(shape, grid);
                 let mut row = |heads: usize| (0..seen * heads * shape.head_dim).map(|_| random()).collect::<Vec<_>>();
                 let (queries, keys) = (row(shape.query_heads()), row(shape.kv_heads));
-                gathered.push(&queries, &keys);
+                gathered.take(&(queries, keys));
                 gathered
             });
         let mut echo = Echo::new(shape, 512);
         let keys: Vec<f32> = (0..rows * shape.kv_heads * shape.head_dim).map(|_| random()).collect();
-        echo.push(&queries, &keys, &Still);
+        echo.take(&Echo::moved(&queries, &keys, &Still, 512, shape));
         let output = (0..HIDDEN * width).flat_map(|_| random().to_ne_bytes()).collect();
         Self { shape, seen, positions, blocks, queries, rows, sums, moments, chunks: chunks.into(), echo, output }
     }

@@ -7,7 +7,7 @@ use headwise_core::{Codec, KvShape, Rotation, Scores};
 use headwise_kernels::attend::{Columns, Job, Query, attend_batch};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ProbeRows, QueryMoments, TokenClass};
+use headwise_policy::gather::{Gather, ProbeRows, QueryMoments, TokenClass};
 use headwise_policy::{
     Admit, Allocate, Allocator, Anchor, Candidates, CapKV, Composite, Crush, DynamicKVLayers, Entropy, Filter, GVote,
     Gathered, LayerInput, ModelView, Policy, PolicySpec, Score, Select, Share,
@@ -71,8 +71,7 @@ fn with<R>(layer: &Layer, budget: usize, f: impl FnOnce(&LayerInput<Vec<u8>>) ->
     let query_positions: Vec<u32> = ((len - layer.rows) as u32..len as u32).collect();
     let shape = KvShape { layers: 1, kv_heads, group, head_dim: dim };
     let mut moments = QueryMoments::new(shape);
-    let angles = vec![0.0; layer.rows * dim / 2];
-    moments.push(&queries, &Still, &angles, &angles);
+    moments.take(&queries);
     let output = bytes(&narrow(&layer.output));
     let output = Matrix::new(&output, GgmlDType::F32, layer.hidden, layer.heads() * dim).unwrap();
     f(&LayerInput {

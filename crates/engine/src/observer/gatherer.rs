@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-/// One gatherer a layer. A pass adds to a copy that [`commit`](Gatherers::commit) puts in the place of what was there.
+use headwise_policy::gather::Gather;
+
+/// One gatherer a layer. What a pass brings waits until [`commit`](Gatherers::commit). Clones share what was gathered until one of them commits.
 #[derive(Clone)]
-pub struct Gatherers<T> {
+pub struct Gatherers<T: Gather> {
     layers: Vec<Arc<T>>,
-    staged: Vec<Option<T>>,
+    staged: Vec<Option<T::Rows>>,
 }
 
-impl<T: Clone> Gatherers<T> {
+impl<T: Gather> Gatherers<T> {
     /// Copies of an empty gatherer.
     pub fn new(layers: usize, empty: T) -> Self {
         let empty = Arc::new(empty);
-        Self { layers: vec![empty; layers], staged: (0..layers).map(|_| None).collect() }
+        Self { layers: vec![empty; layers], staged: vec![None; layers] }
     }
 
     /// What was gathered of a layer.
@@ -21,23 +23,23 @@ impl<T: Clone> Gatherers<T> {
         &self.layers[layer]
     }
 
-    /// The layer's gatherer for a pass to add to.
-    pub fn stage(&mut self, layer: usize) -> &mut T {
-        self.staged[layer].get_or_insert_with(|| T::clone(&self.layers[layer]))
+    /// The layer's rows of a pass.
+    pub fn stage(&mut self, layer: usize, rows: T::Rows) {
+        self.staged[layer] = Some(rows);
     }
 
     /// Takes over what the pass brought.
     pub fn commit(&mut self) {
         for (layer, staged) in self.layers.iter_mut().zip(&mut self.staged) {
-            if let Some(staged) = staged.take() {
-                *layer = Arc::new(staged);
+            if let Some(rows) = staged.take() {
+                Arc::make_mut(layer).take(&rows);
             }
         }
     }
 
     /// Forgets what the pass brought.
     pub fn discard(&mut self) {
-        self.staged.fill_with(|| None);
+        self.staged.fill(None);
     }
 
     /// The sum of `bytes` over the layers.

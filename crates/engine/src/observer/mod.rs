@@ -22,6 +22,7 @@ use headwise_policy::{Gathered, Needs};
 /// The last queries and whatever else is needed.
 #[derive(Clone)]
 pub struct Observer {
+    shape: KvShape,
     window: QueryWindow,
     sums: Option<RunningSums>,
     moments: Option<Gatherers<QueryMoments>>,
@@ -57,6 +58,7 @@ impl Observer {
     pub fn new(shape: KvShape, needs: &Needs) -> Self {
         let of_grid = |&grid: &_| Gatherers::new(shape.layers, ChunkAttention::new(shape, grid));
         Self {
+            shape,
             window: QueryWindow::new(shape, needs.window_queries),
             sums: needs.running_sums.then(|| RunningSums::new(shape)),
             moments: needs.query_moments.then(|| Gatherers::new(shape.layers, QueryMoments::new(shape))),
@@ -130,13 +132,15 @@ impl LayerTap for Observer {
         self.window.layer(step);
         if let Some(moments) = &mut self.moments {
             let turn = step.turn;
-            moments.stage(step.layer).push(step.queries, turn.rotation, turn.cos, turn.sin);
+            let rows = QueryMoments::unturned(step.queries, turn.rotation, turn.cos, turn.sin, self.shape);
+            moments.stage(step.layer, rows);
         }
         for echo in &mut self.echoes {
-            echo.stage(step.layer).push(step.queries, step.keys, step.turn.rotation);
+            let chunk = echo.layer(step.layer).chunk();
+            echo.stage(step.layer, Echo::moved(step.queries, step.keys, step.turn.rotation, chunk, self.shape));
         }
         for grid in &mut self.chunks {
-            grid.stage(step.layer).push(step.queries, step.keys);
+            grid.stage(step.layer, (step.queries.to_vec(), step.keys.to_vec()));
         }
     }
 

@@ -2,6 +2,8 @@ use headwise_core::KvShape;
 use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
 use rayon::prelude::*;
 
+use super::Gather;
+
 /// How a text is cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChunkGrid {
@@ -44,30 +46,6 @@ impl ChunkAttention {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         (self.done.len() + self.queries.len() + self.keys.len()) * size_of::<f32>()
-    }
-
-    /// Adds rotated queries, `[rows][query heads][head_dim]`, and keys, `[rows][KV heads][head_dim]`.
-    pub fn push(&mut self, queries: &[f32], keys: &[f32]) {
-        let (width, narrow) = self.widths();
-        let rows = keys.len() / narrow;
-        let skip = self.grid.start.saturating_sub(self.seen).min(rows);
-        self.queries.extend_from_slice(&queries[skip * width..]);
-        self.keys.extend_from_slice(&keys[skip * narrow..]);
-        self.seen += rows;
-        let chunk = self.grid.chunk;
-        let mut whole = 0;
-        while self.keys.len() / narrow >= (whole + 1) * chunk + self.grid.end {
-            let rows = whole * chunk..(whole + 1) * chunk;
-            let sums = self.sums(
-                &self.queries[rows.start * width..rows.end * width],
-                &self.keys[rows.start * narrow..rows.end * narrow],
-                0,
-            );
-            self.done.extend(sums);
-            whole += 1;
-        }
-        self.queries.drain(..whole * chunk * width);
-        self.keys.drain(..whole * chunk * narrow);
     }
 
     /// The sums so far, `[positions][query heads]`, of the positions from the grid's start to its end. Behind the last whole chunk there may be a
@@ -117,6 +95,34 @@ impl ChunkAttention {
     }
 }
 
+impl Gather for ChunkAttention {
+    /// Rotated queries, `[rows][query heads][head_dim]`, and keys, `[rows][KV heads][head_dim]`.
+    type Rows = (Vec<f32>, Vec<f32>);
+
+    fn take(&mut self, (queries, keys): &(Vec<f32>, Vec<f32>)) {
+        let (width, narrow) = self.widths();
+        let rows = keys.len() / narrow;
+        let skip = self.grid.start.saturating_sub(self.seen).min(rows);
+        self.queries.extend_from_slice(&queries[skip * width..]);
+        self.keys.extend_from_slice(&keys[skip * narrow..]);
+        self.seen += rows;
+        let chunk = self.grid.chunk;
+        let mut whole = 0;
+        while self.keys.len() / narrow >= (whole + 1) * chunk + self.grid.end {
+            let rows = whole * chunk..(whole + 1) * chunk;
+            let sums = self.sums(
+                &self.queries[rows.start * width..rows.end * width],
+                &self.keys[rows.start * narrow..rows.end * narrow],
+                0,
+            );
+            self.done.extend(sums);
+            whole += 1;
+        }
+        self.queries.drain(..whole * chunk * width);
+        self.keys.drain(..whole * chunk * narrow);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +137,7 @@ mod tests {
         let (queries, keys) = (numbers(positions * 16, 1), numbers(positions * 8, 5));
         let mut gathered = ChunkAttention::new(SHAPE, grid);
         for (q, k) in queries.chunks(cut * 16).zip(keys.chunks(cut * 8)) {
-            gathered.push(q, k);
+            gathered.take(&(q.to_vec(), k.to_vec()));
         }
         gathered
     }

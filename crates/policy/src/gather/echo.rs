@@ -2,6 +2,8 @@ use headwise_core::{Codec, KvShape, Rotation};
 use headwise_kernels::attend::{ColumnReduce, Columns, Job, Query, attend_batch};
 use headwise_kernels::{BlockLayout, HeadView};
 
+use super::Gather;
+
 /// What the queries of a text would look at if the text were read once more: the queries and keys of each chunk are turned on by the length of the
 /// chunk, as if they stood behind it, and the largest attention that each slot of the chunk gets from them is kept. Ours; an estimate of what
 /// KVzip (arXiv 2505.23416) measures by a second reading, with the hidden states of the first one.
@@ -17,6 +19,14 @@ pub struct Echo {
     /// Keys of the first tokens, `[positions][KV heads][head_dim]`.
     sinks: Vec<f32>,
     /// Queries and keys behind them, `[positions][heads][head_dim]`, and the same as they are behind the chunk.
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    moved: Vec<f32>,
+}
+
+/// What a pass brings to an [`Echo`].
+#[derive(Debug, Clone, Default)]
+pub struct EchoRows {
     queries: Vec<f32>,
     keys: Vec<f32>,
     moved: Vec<f32>,
@@ -43,30 +53,17 @@ impl Echo {
             * size_of::<f32>()
     }
 
-    /// Adds rotated queries, `[rows][query heads][head_dim]`, and keys, `[rows][KV heads][head_dim]`.
-    pub fn push(&mut self, queries: &[f32], keys: &[f32], rotation: &dyn Rotation) {
-        let (width, narrow) = self.widths();
+    /// Rotated queries, `[rows][query heads][head_dim]`, and keys, `[rows][KV heads][head_dim]`, as they are here and a chunk of `chunk` on.
+    pub fn moved(queries: &[f32], keys: &[f32], rotation: &dyn Rotation, chunk: usize, shape: KvShape) -> EchoRows {
+        let (width, narrow) = (shape.query_heads() * shape.head_dim, shape.kv_heads * shape.head_dim);
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        rotation.push_angles(self.chunk as u32, &mut cos, &mut sin);
+        rotation.push_angles(chunk as u32, &mut cos, &mut sin);
         let turned = |rows: &[f32], width: usize| {
             let mut rows = rows.to_vec();
             rows.chunks_exact_mut(width).for_each(|row| rotation.rotate(row, &cos, &sin));
             rows
         };
-        let missing = (SINKS * narrow - self.sinks.len()).min(keys.len());
-        self.sinks.extend_from_slice(&keys[..missing]);
-        self.queries.extend(turned(queries, width));
-        self.moved.extend(turned(keys, narrow));
-        self.keys.extend_from_slice(keys);
-        let mut whole = 0;
-        while self.keys.len() / narrow >= (whole + 1) * self.chunk {
-            let largest = self.largest(whole * self.chunk, self.chunk);
-            self.done.extend(largest);
-            whole += 1;
-        }
-        self.queries.drain(..whole * self.chunk * width);
-        self.keys.drain(..whole * self.chunk * narrow);
-        self.moved.drain(..whole * self.chunk * narrow);
+        EchoRows { queries: turned(queries, width), moved: turned(keys, narrow), keys: keys.to_vec() }
     }
 
     /// The largest attention so far, `[positions][query heads]`.
@@ -113,5 +110,28 @@ impl Echo {
         let done = attend_batch(&mut [Job { query, out: &mut out, columns: Some(wanted) }]);
         debug_assert_eq!(done, Ok(()));
         (0..rows).flat_map(|row| columns.chunks_exact(slots).map(move |column| column[before + row])).collect()
+    }
+}
+
+impl Gather for Echo {
+    /// What [`Echo::moved`] makes of queries and keys.
+    type Rows = EchoRows;
+
+    fn take(&mut self, rows: &EchoRows) {
+        let (width, narrow) = self.widths();
+        let missing = (SINKS * narrow - self.sinks.len()).min(rows.keys.len());
+        self.sinks.extend_from_slice(&rows.keys[..missing]);
+        self.queries.extend_from_slice(&rows.queries);
+        self.moved.extend_from_slice(&rows.moved);
+        self.keys.extend_from_slice(&rows.keys);
+        let mut whole = 0;
+        while self.keys.len() / narrow >= (whole + 1) * self.chunk {
+            let largest = self.largest(whole * self.chunk, self.chunk);
+            self.done.extend(largest);
+            whole += 1;
+        }
+        self.queries.drain(..whole * self.chunk * width);
+        self.keys.drain(..whole * self.chunk * narrow);
+        self.moved.drain(..whole * self.chunk * narrow);
     }
 }

@@ -9,10 +9,19 @@ mod query_moments;
 mod tokens;
 
 pub use chunk_attention::{ChunkAttention, ChunkGrid};
-pub use echo::Echo;
+pub use echo::{Echo, EchoRows};
 pub use probe::{Probe, ProbeRows, ProbeText};
 pub use query_moments::{Moments, QueryMoments};
 pub use tokens::TokenClass;
+
+/// Takes the rows of passes, one layer's.
+pub trait Gather: Clone {
+    /// What a pass brings, which may still fail.
+    type Rows: Default + Clone;
+
+    /// Takes over the rows of a pass that went through.
+    fn take(&mut self, rows: &Self::Rows);
+}
 
 /// What a scorer needs beside keys and values, which are in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

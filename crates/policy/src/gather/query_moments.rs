@@ -1,6 +1,8 @@
 use headwise_core::{KvShape, Rotation};
 use rayon::prelude::*;
 
+use super::Gather;
+
 /// Rows that are remembered one by one, so that attention sinks can be left out.
 const FIRST: usize = 16;
 
@@ -44,28 +46,16 @@ impl QueryMoments {
         Self { dim, rows: 0, heads: vec![sums; shape.query_heads()], first: Vec::new() }
     }
 
-    /// Adds rotated queries, `[rows][query heads][head_dim]`, which were turned by these angles, `[rows][head_dim / 2]`.
-    pub fn push(&mut self, queries: &[f32], rotation: &dyn Rotation, cos: &[f32], sin: &[f32]) {
-        let (dim, half, width) = (self.dim, self.dim / 2, self.dim * self.heads.len());
+    /// Rotated queries, `[rows][query heads][head_dim]`, as they were before these angles turned them, `[rows][head_dim / 2]`.
+    pub fn unturned(queries: &[f32], rotation: &dyn Rotation, cos: &[f32], sin: &[f32], shape: KvShape) -> Vec<f32> {
+        let (half, width) = (shape.head_dim / 2, shape.query_heads() * shape.head_dim);
         let mut plain = queries.to_vec();
         let back: Vec<f32> = sin.iter().map(|&sin| -sin).collect();
         for ((row, cos), sin) in plain.chunks_exact_mut(width).zip(cos.chunks_exact(half)).zip(back.chunks_exact(half))
         {
             rotation.rotate(row, cos, sin);
         }
-        self.heads.par_iter_mut().enumerate().for_each(|(head, sums)| {
-            let mut q = vec![0.0; dim];
-            for row in plain.chunks_exact(width) {
-                q.iter_mut().zip(&row[head * dim..]).for_each(|(wide, &x)| *wide = f64::from(x));
-                sums.sum.iter_mut().zip(&q).for_each(|(sum, x)| *sum += x);
-                for (i, outer) in sums.outer.chunks_exact_mut(dim).enumerate() {
-                    outer[..=i].iter_mut().zip(&q).for_each(|(sum, x)| *sum += q[i] * x);
-                }
-            }
-        });
-        let missing = FIRST.saturating_sub(self.rows) * width;
-        self.first.extend_from_slice(&plain[..missing.min(plain.len())]);
-        self.rows += plain.len() / width.max(1);
+        plain
     }
 
     /// Rows so far.
@@ -104,27 +94,40 @@ impl QueryMoments {
     }
 }
 
+impl Gather for QueryMoments {
+    /// Queries before their rotation, `[rows][query heads][head_dim]`.
+    type Rows = Vec<f32>;
+
+    fn take(&mut self, plain: &Vec<f32>) {
+        let (dim, width) = (self.dim, self.dim * self.heads.len());
+        self.heads.par_iter_mut().enumerate().for_each(|(head, sums)| {
+            let mut q = vec![0.0; dim];
+            for row in plain.chunks_exact(width) {
+                q.iter_mut().zip(&row[head * dim..]).for_each(|(wide, &x)| *wide = f64::from(x));
+                sums.sum.iter_mut().zip(&q).for_each(|(sum, x)| *sum += x);
+                for (i, outer) in sums.outer.chunks_exact_mut(dim).enumerate() {
+                    outer[..=i].iter_mut().zip(&q).for_each(|(sum, x)| *sum += q[i] * x);
+                }
+            }
+        });
+        let missing = FIRST.saturating_sub(self.rows) * width;
+        self.first.extend_from_slice(&plain[..missing.min(plain.len())]);
+        self.rows += plain.len() / width.max(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug)]
-    struct Still;
-
-    impl Rotation for Still {
-        fn push_angles(&self, _: u32, _: &mut Vec<f32>, _: &mut Vec<f32>) {}
-        fn rotate(&self, _: &mut [f32], _: &[f32], _: &[f32]) {}
-    }
 
     #[test]
     fn moments_are_those_of_the_definition_however_the_rows_come() {
         let shape = KvShape { layers: 1, kv_heads: 1, group: 2, head_dim: 4 };
         let rows: Vec<f32> = (0..40 * 8).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
-        let angles = [0.0; 80];
         let (mut whole, mut cut) = (QueryMoments::new(shape), QueryMoments::new(shape));
-        whole.push(&rows, &Still, &angles, &angles);
+        whole.take(&rows);
         for part in rows.chunks(8 * 7) {
-            cut.push(part, &Still, &angles[..part.len() / 4], &angles[..part.len() / 4]);
+            cut.take(&part.to_vec());
         }
         assert_eq!(whole, cut);
         let Moments { mean, covariance } = whole.of(1, 3);

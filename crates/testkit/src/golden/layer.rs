@@ -6,7 +6,7 @@ use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
 use headwise_model::config::{RopeConfig, RopePairing, RopeScaling};
 use headwise_model::rope::Rope;
-use headwise_policy::gather::{ChunkAttention, ChunkGrid, QueryMoments};
+use headwise_policy::gather::{ChunkAttention, ChunkGrid, Gather, QueryMoments};
 use headwise_policy::{Gathered, LayerInput, ModelView, Needs};
 
 use super::case::{Case, Outcome, fail};
@@ -111,7 +111,7 @@ impl Layer {
         let moments = by_row("q_pre")?.map(|q| {
             let mut moments = QueryMoments::new(shape);
             let angles = vec![0.0; seen * head_dim / 2];
-            moments.push(&q, &Still, &angles, &angles);
+            moments.take(&QueryMoments::unturned(&q, &Still, &angles, &angles, shape));
             moments
         });
         let output = match case.has("w_o") {
@@ -207,7 +207,7 @@ impl Layer {
     fn chunks(&self, grid: ChunkGrid) -> ChunkAttention {
         let mut gathered = ChunkAttention::new(self.shape, grid);
         if let Some((queries, keys)) = &self.rows {
-            gathered.push(queries, keys);
+            gathered.take(&(queries.to_vec(), keys.to_vec()));
         }
         gathered
     }
