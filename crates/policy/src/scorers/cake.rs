@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, attention, checks};
 
 /// CAKE's scores (arXiv 2503.12491, ICLR 2025): mean attention of the window's rows plus γ times its variance over them (divisor rows − 1), averaged over
@@ -20,6 +21,10 @@ pub struct Cake {
     /// Odd width of the average. Default 5.
     #[ts(optional, as = "Option<_>")]
     pub kernel: usize,
+}
+
+impl Describe for Cake {
+    const ABOUT: About = About { source: "arXiv 2503.12491", asks: Asks::Aware, reads: &[Reads::Keys], deviates: "" };
 }
 
 impl Default for Cake {
