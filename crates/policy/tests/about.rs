@@ -192,3 +192,15 @@ fn parts_read_what_they_say() {
 fn layer_of<'a>(layer: &LayerInput<'a, Vec<u8>>) -> LayerInput<'a, Vec<u8>> {
     LayerInput { ..*layer }
 }
+
+#[test]
+fn the_compositions_of_the_guide_are_policies() {
+    let guide = include_str!("../../../docs/choose.md");
+    let policies: Vec<&str> = guide.split("```json").skip(1).filter_map(|text| text.split("```").next()).collect();
+    assert_eq!(policies.len(), 3);
+    for policy in policies {
+        PolicySpec::from_json(policy)
+            .and_then(|spec| spec.resolve())
+            .unwrap_or_else(|error| panic!("{policy}: {error}"));
+    }
+}
