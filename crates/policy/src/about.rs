@@ -3,6 +3,9 @@
 use ts_rs::TS;
 
 /// A part of a policy describes itself in its own file. The registry asks for it, so that a part without it does not compile.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not describe itself: `impl Describe for {Self}` in its own file"
+)]
 pub trait Describe {
     /// What neither types nor docstring tell.
     const ABOUT: About;
