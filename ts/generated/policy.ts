@@ -96,6 +96,11 @@ kernel?: number | undefined, };
 export type Allocator = { "kind": "uniform" } & Uniform | { "kind": "pyramid" } & Pyramid | { "kind": "weights" } & Weights | { "kind": "cake" } & CakeLayers | { "kind": "entropy" } & Entropy | { "kind": "dynamicKV" } & DynamicKVLayers;
 
 /**
+ * A signature to measure distances from.
+ */
+export type Anchor = "mean" | "alternating" | "zeros" | "ones";
+
+/**
  * How much of the cache may stay. Exactly one of the four.
  *
  * `{ tokensPerHead: n }` keeps n slots a head on average. `{ keep: f }` keeps the fraction f of the tokens seen,
@@ -126,7 +131,7 @@ kernel?: number | undefined, };
 /**
  * CAKE (arXiv 2503.12491, ICLR 2025): layers share the budget by how widely and how changeably their window looks, H^(1/τ₁) · V^(1/τ₂).
  *
- * H = −Σ a ln(a + 1e−10) and V = Σ of the variance over the window's rows (divisor rows − 1), both over all query heads and the slots before the
+ * H = −Σ a ln a (the published code adds 1e−10 for the sake of 0) and V = Σ of the variance over the window's rows (divisor rows − 1), both over all query heads and the slots before the
  * window, whose attention is that of the whole row and so does not sum to 1. The published code cuts earlier layers again after each layer, which leads
  * to the same shares; here all are known at once. The paper's τ for Llama 3.1 are 1.6 and 0.4 at 1024 slots, 1.6 and 0.6 at 128.
  */
@@ -346,6 +351,17 @@ attention?: NonCausal | undefined, };
 export type Compat = "kvpress" | "adakv" | "kvcacheFactory" | "defensiveKv";
 
 /**
+ * KVCompose (arXiv 2509.05165): layers compete rank by rank, and every head keeps its own best slots, as many as the other heads of its layer.
+ *
+ * The best slots of a layer's heads make its first composite token, the second best its second, and so on; a composite token is worth the mean of their
+ * scores. The best composite tokens of all layers stay, so each layer stays rectangular. Where the budget ends inside a composite token, the first heads keep their
+ * part of it. A head that holds fewer slots than others has no part in the last ranks. Ties go to the lower rank, then layer, then head.
+ *
+ * The published code gives the first layer the largest of all layers' worth at each rank; the paper does not, nor do we.
+ */
+export type Composite = Record<symbol, never>;
+
+/**
  * CriticalAdaKV (arXiv 2502.03805, ICML 2026): Ada-KV over SnapKV settles how many slots each head keeps; half of them are chosen by attention, the rest by
  * attention times what the value does to the output.
  */
@@ -396,7 +412,7 @@ first?: number | undefined,
  */
 epsilon?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ * How the length of v W_O is measured. Default `"l1"`, the paper's.
  */
 norm?: Norm | undefined, 
 /**
@@ -415,6 +431,27 @@ schedule?: Schedule | undefined,
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
+
+/**
+ * KVCrush (arXiv 2503.00022): next to a head's best slots, some that stand for the others.
+ *
+ * A position's signature is one bit a head of the layer: 1 where the slot is among the best that this head could keep. A head keeps its best
+ * count − ⌊share · count⌋ slots. Its others are put in the order of the Hamming distance between their signature and an anchor, and from this row of n
+ * the places ⌊i · (n − 1) / (r − 1)⌋ stay, i = 0 … r − 1: evenly spaced, so positions that the heads judge alike are represented together.
+ *
+ * Decided: bits are those of the whole count, not of the best part of it. Equal distances, unordered in both published codes, go by position, which
+ * spreads representatives of one signature over the text. Both ends of the row are taken, as in the code for vLLM; OpenVINO's steps of ⌊n / r⌋ may leave
+ * out almost half of it. There is no random anchor.
+ */
+export type Crush = { 
+/**
+ * Share of a head's slots that represent others, in [0, 1]. Default 0.25.
+ */
+share?: number | undefined, 
+/**
+ * What signatures are compared with. Default `"mean"`.
+ */
+anchor?: Anchor | undefined, };
 
 /**
  * CUR decomposition's leverage (CurDKV, arXiv 2509.15038, as in kvpress): squared norms ‖k‖² and ‖v‖² stand for the leverage scores of the
@@ -503,7 +540,7 @@ kernel?: number | undefined,
  */
 mass?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs a tenth.
  */
 norm?: Norm | undefined, };
 
@@ -573,6 +610,23 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * What the text's own queries would look at if it were read once more: our estimate of KVzip's reconstruction without a second reading.
+ *
+ * `s_j` = the largest softmax weight that j gets from a query of its chunk and a query head of the KV head, when the chunk's queries and keys stand
+ * behind the chunk a second time ([`crate::gather::Echo`]). It is gathered while tokens are read: the session must have this policy from the
+ * start. Needs no question.
+ */
+export type EchoScores = { 
+/**
+ * Positions of a chunk, 1 to 4096. Default 512.
+ */
+chunk?: number | undefined, 
+/**
+ * Pooling along the slots. Default none.
+ */
+pool?: Pooling | undefined, };
+
+/**
  * LAVa (arXiv 2509.09754): layers share the budget by the entropy of their scores, −Σ p ln p / ln N with p the scores of all heads divided by their
  * sum: a layer whose scores are spread evenly needs more slots. For scores that are not negative.
  */
@@ -609,9 +663,75 @@ valueNorm?: boolean | undefined,
 epsilon?: number | undefined, };
 
 /**
+ * FastGen (arXiv 2310.01801): each head keeps the least of {special tokens} ⊂ {+ punctuation} ⊂ {+ frequent} ⊂ {+ local} ⊂ {everything} that holds the
+ * share `recovery` of its attention.
+ *
+ * The share is the mean over the last `window` queries, of the mean over the query heads of a KV head (the paper has no groups). Frequent: the
+ * ⌊`frequent` · slots⌋ slots with the largest sum of that attention. Local: less than ⌊`local` · seen⌋ positions before the query, and before the
+ * end of the text for what stays. The paper looks at all rows of the prompt and applies its choice at every step of decoding; here the last rows
+ * decide, once.
+ */
+export type FastGen = { 
+/**
+ * Share of the attention in [0, 1]. Default 0.95.
+ */
+recovery?: number | undefined, 
+/**
+ * Share of the text that is local, in [0, 1]. Default 0.3.
+ */
+local?: number | undefined, 
+/**
+ * Share of the slots that are frequent, in [0, 1]. Default 0.3.
+ */
+frequent?: number | undefined, 
+/**
+ * Last queries that are asked, 1 to 4096. Default 32.
+ */
+window?: number | undefined, };
+
+/**
+ * FastGen (arXiv 2310.01801): each head keeps special tokens, punctuation, frequent or local ones, as many of these as its attention needs ([`FastGen`]).
+ *
+ * The budget is a hard cap: where the heads ask for more, the best by the attention of the last queries stay.
+ */
+export type FastGenPolicy = { 
+/**
+ * Share of the attention in [0, 1]. Default 0.95.
+ */
+recovery?: number | undefined, 
+/**
+ * Share of the text that is local, in [0, 1]. Default 0.3.
+ */
+local?: number | undefined, 
+/**
+ * Share of the slots that are frequent, in [0, 1]. Default 0.3.
+ */
+frequent?: number | undefined, 
+/**
+ * Last queries that are asked, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
  * Which slots may compete at all.
  */
-export type Filter = { "kind": "nucleus" } & Nucleus | { "kind": "threshold" } & Threshold | { "kind": "normRule" } & NormRule | { "kind": "gVote" } & GVote | { "kind": "simLayer" } & SimLayer;
+export type Filter = { "kind": "nucleus" } & Nucleus | { "kind": "threshold" } & Threshold | { "kind": "normRule" } & NormRule | { "kind": "gVote" } & GVote | { "kind": "simLayer" } & SimLayer | { "kind": "fastGen" } & FastGen;
 
 /**
  * FINCH (TACL 2024, as in kvpress): attention of the question's tokens, each row multiplied by the tokens that it sees, so that rows weigh alike.
@@ -675,6 +795,19 @@ window?: number | undefined,
 group?: GroupReduce | undefined, };
 
 /**
+ * The heads of all layers share the budget by given weights: those of a calibration or of a search, as in HeadKV (arXiv 2410.19258). Each keeps its own
+ * best slots.
+ *
+ * What a head cannot fill goes to the others in proportion, so that the sum is exact. Weights are about slots that compete; protected ones come on top.
+ * Unlike the list of allocator `weights`, which stands for whole layers, this one has to fit the model: a head that nobody weighed is an error.
+ */
+export type HeadWeights = { 
+/**
+ * `[layer][KV head]`, finite and not negative; only their proportions matter.
+ */
+weights: Array<Array<number>>, };
+
+/**
  * CItruS (arXiv 2406.12018): attention of an instruction's tokens, which are read behind the text and leave no trace.
  *
  * Mean over the tokens and over the query heads of a KV head. The instruction stands for what will be asked; the text itself need not hold it.
@@ -694,6 +827,63 @@ export type KVCompressPolicy = {
  * Last tokens whose queries vote and which stay. Default 32.
  */
 window?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
+ * KVCrush (arXiv 2503.00022): SnapKV scores, part of what a head keeps stands for the rest.
+ */
+export type KVCrushPolicy = { 
+/**
+ * Last tokens whose queries vote and which stay, 1 to 4096. Default 32.
+ */
+window?: number | undefined, 
+/**
+ * Last tokens that stay in any case. Fewer than the window: its other tokens compete by what the queries behind them give. Default: the window.
+ */
+recent?: number | undefined, 
+/**
+ * How the window's rows are reduced. Default `"mean"`.
+ */
+rows?: RowReduce | undefined, 
+/**
+ * What attention is multiplied with, before the group is reduced. Default: nothing.
+ */
+weight?: Weight | undefined, 
+/**
+ * How the query heads of a KV head are reduced. Default `"mean"`.
+ */
+group?: GroupReduce | undefined, 
+/**
+ * Pooling along the positions. Default `{ kind: "max", kernel: 7 }`.
+ */
+pool?: Pooling | undefined, 
+/**
+ * Whether the group is reduced before pooling. Default `"groupFirst"`.
+ */
+order?: PoolOrder | undefined, 
+/**
+ * Share of a head's slots that represent others, in [0, 1]. Default 0.25.
+ */
+share?: number | undefined, 
+/**
+ * What signatures are compared with. Default `"mean"`.
+ */
+anchor?: Anchor | undefined, 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
@@ -885,7 +1075,7 @@ kernel?: number | undefined,
  */
 mass?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs a tenth.
  */
 norm?: Norm | undefined, 
 /**
@@ -1144,7 +1334,7 @@ decay?: number | undefined, };
 /**
  * Policies that are more than a scorer.
  */
-export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "laProx" } & LaProxPolicy | { "kind": "layerDefensiveKV" } & LayerDefensiveKVPolicy | { "kind": "criticalAdaKV" } & CriticalAdaKVPolicy | { "kind": "cake" } & CakePolicy | { "kind": "lava" } & LavaPolicy | { "kind": "dynamicKV" } & DynamicKVPolicy | { "kind": "chunkKV" } & ChunkKVPolicy | { "kind": "kvCompress" } & KVCompressPolicy | { "kind": "kvzip" } & KvzipPolicy | { "kind": "citrus" } & CitrusPolicy | { "kind": "sageKV" } & SageKVPolicy | { "kind": "refreeKV" } & RefreeKVPolicy | { "kind": "custom" } & CustomPolicy;
+export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "laProx" } & LaProxPolicy | { "kind": "layerDefensiveKV" } & LayerDefensiveKVPolicy | { "kind": "criticalAdaKV" } & CriticalAdaKVPolicy | { "kind": "cake" } & CakePolicy | { "kind": "lava" } & LavaPolicy | { "kind": "dynamicKV" } & DynamicKVPolicy | { "kind": "chunkKV" } & ChunkKVPolicy | { "kind": "kvCrush" } & KVCrushPolicy | { "kind": "kvCompress" } & KVCompressPolicy | { "kind": "kvzip" } & KvzipPolicy | { "kind": "citrus" } & CitrusPolicy | { "kind": "fastGen" } & FastGenPolicy | { "kind": "sageKV" } & SageKVPolicy | { "kind": "refreeKV" } & RefreeKVPolicy | { "kind": "custom" } & CustomPolicy;
 
 /**
  * Slots that no scorer can evict, beside the scorer's own window. They are subtracted from the budget first; a budget below
@@ -1370,12 +1560,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echo" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echo" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */
@@ -1409,14 +1599,14 @@ first?: number | undefined,
  */
 epsilon?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+ * How the length of v W_O is measured. Default `"l1"`, the paper's.
  */
 norm?: Norm | undefined, };
 
 /**
  * Which slots stay.
  */
-export type Selector = { "kind": "perHead" } & PerHead | { "kind": "acrossHeads" } & AcrossHeads | { "kind": "acrossLayers" } & AcrossLayers | { "kind": "shared" } & Shared | { "kind": "chunks" } & Chunks | { "kind": "perChunk" } & PerChunk;
+export type Selector = { "kind": "perHead" } & PerHead | { "kind": "acrossHeads" } & AcrossHeads | { "kind": "acrossLayers" } & AcrossLayers | { "kind": "shared" } & Shared | { "kind": "chunks" } & Chunks | { "kind": "perChunk" } & PerChunk | { "kind": "headWeights" } & HeadWeights | { "kind": "crush" } & Crush | { "kind": "composite" } & Composite;
 
 /**
  * All heads of a layer keep the same slots, those whose scores sum to most over the heads. Where the budget is no multiple of the heads, the

@@ -9,6 +9,7 @@ use headwise_cache::KvCache;
 use headwise_core::{Error, KvShape, Result, Selection};
 use headwise_model::Model;
 use headwise_model::tokenizer::{DecodeStream, Tokenizer};
+use headwise_policy::gather::TokenClass;
 use headwise_policy::{Gathered, LayerInput, ModelView, Policy};
 use tokio::sync::{mpsc, oneshot};
 
@@ -313,6 +314,7 @@ impl SessionState {
         let need = policy.needs().window_queries.min(window.len());
         let queries: Vec<Vec<f32>> = (0..shape.layers).map(|layer| window.last(layer, need)).collect();
         let query_positions: Vec<u32> = (seen - need..seen).map(|position| position as u32).collect();
+        let classes = policy.needs().token_classes.then(|| self.token_classes(model)).transpose()?;
         let views: Vec<Vec<_>> = (0..shape.layers).map(|layer| self.cache.heads(layer).collect()).collect();
         let positions: Vec<Vec<&[u32]>> =
             (0..shape.layers).map(|l| (0..shape.kv_heads).map(|h| self.cache.positions(l, h)).collect()).collect();
@@ -324,7 +326,11 @@ impl SessionState {
                 positions: &positions[layer],
                 queries: &queries[layer],
                 query_positions: &query_positions,
-                gathered: Gathered { probe: probe.map(|probe| &probe[layer][..]), ..gathered.layer(layer) },
+                gathered: Gathered {
+                    token_classes: classes.as_deref(),
+                    probe: probe.map(|probe| &probe[layer][..]),
+                    ..gathered.layer(layer)
+                },
                 model: ModelView { output: Some(outputs[layer]), rotation: Some(model.rotation()) },
                 shape,
                 seen,
@@ -333,6 +339,16 @@ impl SessionState {
             })
             .collect();
         policy.compress(&layers).map(Some)
+    }
+
+    /// What kind of token each position holds.
+    fn token_classes(&self, model: &Model) -> Result<Vec<TokenClass>> {
+        let tokenizer = model.tokenizer()?;
+        let class = |&token: &u32| match tokenizer.is_control(token) {
+            true => Ok(TokenClass::Special),
+            false => tokenizer.token_bytes(token).map(TokenClass::of),
+        };
+        self.history.iter().map(class).collect()
     }
 
     /// The session in figures.

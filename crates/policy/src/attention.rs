@@ -2,7 +2,8 @@
 
 use headwise_core::{Error, Result};
 use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
-use headwise_kernels::{Block, Window, window_rows};
+use headwise_kernels::window_scores::SUMS;
+use headwise_kernels::{Block, HeadView, Window, window_rows, window_sums};
 
 use crate::output_norms::OutputNorms;
 use crate::{LayerInput, rows};
@@ -45,6 +46,41 @@ pub(crate) fn rows_at<B: Block>(
     Ok(numbers.chunks_exact(len * positions.len()).map(of_group).collect())
 }
 
+/// What the rows of the window say of a slot, over one query head.
+pub(crate) struct Moments {
+    pub mean: f64,
+    /// With the divisor rows − 1.
+    pub variance: f64,
+    /// Σ −p ln p.
+    pub entropy: f64,
+}
+
+/// Moments of the slots before the window, `[kv head][group][slot]`, without holding the rows.
+pub(crate) fn moments<B: Block>(layer: &LayerInput<B>, who: &str, window: usize) -> Result<Vec<Vec<Vec<Moments>>>> {
+    let start = layer.seen.saturating_sub(window);
+    let (queries, positions) = layer.window(who, window)?;
+    let window = Window { queries, positions, query_heads: layer.shape.query_heads(), scale: layer.scale };
+    let count = positions.len() as f64;
+    let of_slot = |sums: [f32; SUMS]| {
+        let [sum, squares, entropy] = sums.map(f64::from);
+        let mean = sum / count;
+        // Rounded to float32, a sum of squares may be less than it must be.
+        let variance = (squares - count * mean * mean).max(0.0) / (count - 1.0).max(1.0);
+        Moments { mean, variance, entropy }
+    };
+    let of_head = |(head, &view): (usize, &HeadView<B>)| {
+        let sums = window_sums(&window, head, layer.heads.len(), view, layer.positions[head])?;
+        let open = layer.slots_before(head, start);
+        let of_query_head = |sums: &[f32]| {
+            let part = |index: usize| &sums[index * view.len..(index + 1) * view.len];
+            let slots = part(0).iter().zip(part(1)).zip(part(2)).take(open);
+            slots.map(|((&sum, &squares), &entropy)| of_slot([sum, squares, entropy])).collect()
+        };
+        Ok(sums.chunks_exact((SUMS * view.len).max(1)).map(of_query_head).collect())
+    };
+    layer.heads.iter().enumerate().map(of_head).collect()
+}
+
 /// How much the layer's output changes for each row of the window when a slot is taken away and the softmax renormalised, `[group][rows][slots]`:
 /// a / (1 − a) · ‖(o − v) W_O‖₂, with o the head's output for that row (the closed form of CAOTE, arXiv 2504.14051, and ReST-KV, arXiv 2605.08840).
 ///
@@ -83,7 +119,7 @@ pub(crate) fn change(
     let turned = norms.gram(query_head, &outputs)?;
     let own: Vec<f32> = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b)).collect();
     let squares: Vec<f32> = norms.of(query_head, values)?.into_iter().map(|norm| norm * norm).collect();
-    let bytes: Vec<u8> = turned.iter().flat_map(|x| x.to_ne_bytes()).collect();
+    let bytes = rows::bytes(&turned);
     let mut products = vec![0.0; slots * attention.len()];
     linear(&mut products, values, Matrix::new(&bytes, GgmlDType::F32, attention.len(), dim)?, None)?;
     let rows = attention.len();

@@ -4,7 +4,7 @@ use headwise_core::{Codec, Error, KvShape, Result, Rotation};
 use headwise_kernels::matmul::Matrix;
 use headwise_kernels::{Block, BlockLayout, HeadView};
 
-use crate::gather::{ChunkAttention, ChunkGrid, Gathered, QueryMoments};
+use crate::gather::{ChunkAttention, ChunkGrid, Echo, Gathered, QueryMoments, TokenClass};
 
 /// One layer of a session, borrowed.
 pub struct LayerInput<'a, B> {
@@ -93,6 +93,17 @@ impl<'a, B: Block> LayerInput<'a, B> {
         found.copied().ok_or_else(|| missing(scorer, "attention inside chunks", self.seen, 0))
     }
 
+    /// What the queries would look at in a second reading, in these chunks. [`Error::ObservationMissing`] if it was not gathered.
+    pub fn echo(&self, scorer: &str, chunk: usize) -> Result<&'a Echo> {
+        let found = self.gathered.echo.iter().find(|echo| echo.chunk() == chunk);
+        found.copied().ok_or_else(|| missing(scorer, "attention of a second reading", self.seen, 0))
+    }
+
+    /// Classes of the tokens, `[seen]`. [`Error::UnsupportedFeature`] where there is no tokenizer.
+    pub fn token_classes(&self, scorer: &str) -> Result<&'a [TokenClass]> {
+        self.gathered.token_classes.ok_or_else(|| without_model(scorer, "tokenizer"))
+    }
+
     /// W_O. [`Error::UnsupportedFeature`] where there is no model.
     pub fn output(&self, scorer: &str) -> Result<Matrix<'a>> {
         self.model.output.ok_or_else(|| without_model(scorer, "output projection"))
@@ -135,6 +146,9 @@ impl<'a, B: Block> LayerInput<'a, B> {
         let slots: usize = self.heads.iter().map(|head| head.len).sum();
         if let Some(sums) = self.gathered.running_sums {
             shape("running sums", self.shape.group * slots, sums.len())?;
+        }
+        if let Some(classes) = self.gathered.token_classes {
+            shape("token classes", self.seen, classes.len())?;
         }
         if let Some(probe) = self.gathered.probe {
             shape("attention of a probe", self.shape.group * slots, probe.len())?;

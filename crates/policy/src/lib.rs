@@ -40,7 +40,7 @@ pub use allocators::{Allocate, Allocator, CakeLayers, DynamicKVLayers, Entropy, 
 pub use budget::{Budget, apportion};
 pub use compat::Compat;
 pub use export::{Declarations, HEADER, presets_ts, types_ts};
-pub use filters::{Admit, Filter, GVote, NormRule, Nucleus, SimLayer, Threshold};
+pub use filters::{Admit, FastGen, Filter, GVote, NormRule, Nucleus, SimLayer, Threshold};
 pub use gather::{Gathered, Needs};
 pub use input::{LayerInput, ModelView};
 pub use options::{Common, Protect, Schedule, Span};
@@ -56,7 +56,8 @@ pub use scorers::{
 };
 pub use second_stage::SecondStage;
 pub use selectors::{
-    AcrossHeads, AcrossLayers, Candidates, Chunks, PerChunk, PerHead, Select, Selector, Shared, Stream,
+    AcrossHeads, AcrossLayers, Anchor, Candidates, Chunks, Composite, Crush, HeadWeights, PerChunk, PerHead, Select,
+    Selector, Shared, Stream,
 };
 pub use spec::{PolicySpec, ScorerPolicy};
 pub use table::policies_md;

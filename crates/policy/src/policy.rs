@@ -99,15 +99,22 @@ impl Policy {
 
     /// Scores of one layer, `[kv head][slot]`, higher = keep.
     pub fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
+        Ok(self.judge(layer)?.0)
+    }
+
+    /// Scores of one layer, and its weight where the allocator reads it off the same observation.
+    fn judge<B: Block>(&self, layer: &LayerInput<B>) -> Result<(Scores, Option<f64>)> {
         let heads = layer.shape.layers * layer.shape.kv_heads;
         let layer = &LayerInput { budget: self.slots_in_all(layer, heads) / heads.max(1), ..*layer };
-        let scores = match self.compat {
-            Some(compat) => compat.score(self, layer)?,
-            None => self.scorer.score(layer)?,
+        let both = if self.compat.is_none() { self.allocator.judge(&self.scorer, layer)? } else { None };
+        let (scores, weight) = match (both, self.compat) {
+            (Some((scores, weight)), _) => (scores, Some(weight)),
+            (None, Some(compat)) => (compat.score(self, layer)?, None),
+            (None, None) => (self.scorer.score(layer)?, None),
         };
         match scores.data().iter().position(|score| score.is_nan()) {
             Some(index) => Err(Error::NotANumber { what: format!("scores of layer {}", layer.layer), index }),
-            None => Ok(scores),
+            None => Ok((scores, weight)),
         }
     }
 
@@ -142,10 +149,12 @@ impl Policy {
         }
         // Scores are computed only where there is something to choose: a scorer that cannot judge a layer need not.
         let needs_all = self.allocator.weighs() || self.selector.spans_layers() || self.filter_uses_scores();
-        let mut scores: Vec<Option<Scores>> = match needs_all {
-            true => each(layers, |layer| self.score(layer).map(Some))?,
-            false => layers.iter().map(|_| None).collect(),
-        };
+        let (mut scores, weights): (Vec<Option<Scores>>, Vec<Option<f64>>) = match needs_all {
+            true => each(layers, |layer| self.judge(layer).map(|(scores, weight)| (Some(scores), weight)))?,
+            false => layers.iter().map(|_| (None, None)).collect(),
+        }
+        .into_iter()
+        .unzip();
         if let Some(filter) = &self.filter {
             let none = Scores::from_rows([]);
             let admitted = each(layers, |layer| filter.admit(layer, scores[layer.layer].as_ref().unwrap_or(&none)))?;
@@ -157,7 +166,7 @@ impl Policy {
         for (layer, scores) in layers.iter().zip(&mut scores) {
             candidates.push(scores.take().map(|scores| slots[layer.layer].candidates(layer, &scores)));
         }
-        let budgets = self.split(budget, &available, layers, &candidates)?;
+        let budgets = self.split(budget, &available, layers, &candidates, &weights)?;
         let whole =
             |layer: usize| !self.selector.spans_layers() && (budgets[layer] == 0 || budgets[layer] == available[layer]);
         let missing = each(layers, |layer| match candidates[layer.layer].is_some() || whole(layer.layer) {
@@ -211,11 +220,13 @@ impl Policy {
         available: &[usize],
         layers: &[LayerInput<B>],
         candidates: &[Option<Candidates>],
+        weights: &[Option<f64>],
     ) -> Result<Vec<usize>> {
         let scores = |layer: usize| candidates[layer].as_ref().map(|candidates| &candidates.scores);
-        let weights = each(layers, |layer| match scores(layer.layer) {
-            Some(scores) if self.allocator.weighs() => self.allocator.weigh(layer, scores),
-            _ => Ok(1.0),
+        let weights = each(layers, |layer| match (weights[layer.layer], scores(layer.layer)) {
+            (Some(weight), _) => Ok(weight),
+            (None, Some(scores)) if self.allocator.weighs() => self.allocator.weigh(layer, scores),
+            (None, _) => Ok(1.0),
         })?;
         let share = |layer: usize| Share { available: available[layer], weight: weights[layer], scores: scores(layer) };
         let shares: Vec<Share> = (0..layers.len()).map(share).collect();

@@ -26,6 +26,14 @@ pub(crate) fn falling(numbers: &[f64]) -> Vec<usize> {
     order
 }
 
+/// Numbers as the weights of a product.
+pub(crate) fn bytes(numbers: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; size_of_val(numbers)];
+    // An iterator over single bytes is many times slower.
+    bytes.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(bytes, x)| *bytes = x.to_ne_bytes());
+    bytes
+}
+
 /// Sums are made in this many lanes, so that the compiler may use vectors; the order of additions is the same everywhere.
 const LANES: usize = 16;
 

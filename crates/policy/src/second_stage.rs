@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::about::{About, Asks, Describe, Reads};
-use crate::output_norms::{Norm, OutputNorms};
+use crate::output_norms::{Bounds, Norm, OutputNorms};
 use crate::selectors::Candidates;
 use crate::{LayerInput, checks};
 
@@ -23,7 +23,7 @@ pub struct SecondStage {
     /// ε, so that a slot without attention has a weight too, not negative. Default 1e-4.
     #[ts(optional, as = "Option<_>")]
     pub epsilon: f64,
-    /// How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+    /// How the length of v W_O is measured. Default `"l1"`, the paper's.
     #[ts(optional, as = "Option<_>")]
     pub norm: Norm,
 }
@@ -60,17 +60,59 @@ impl SecondStage {
         candidates: &Candidates,
         counts: &[usize],
     ) -> Result<Ragged<u32>> {
-        let weights = self.weights(layer)?;
-        let rows = counts.iter().enumerate().map(|(head, &count)| {
-            let scores = candidates.scores.row(head);
-            let weight = |(&score, &slot): (&f32, &u32)| self.weigh(score, weights[head][slot as usize]);
-            let mut second: Vec<f32> = scores.iter().zip(&open[head]).map(weight).collect();
-            for slot in topk(scores, (count as f64 * self.first) as usize)? {
-                second[slot as usize] = f32::INFINITY;
+        let output = layer.output("secondStage")?;
+        let norms = OutputNorms::new(output, layer.shape, self.norm)?;
+        let bounds = match self.norm {
+            Norm::L1 => Some(Bounds::new(output, layer.shape)?),
+            Norm::L2 => None,
+        };
+        let row = |(head, &count): (usize, &usize)| {
+            let (scores, values) = (candidates.scores.row(head), layer.heads[head].all_values());
+            let of = |slots: &[u32]| -> Vec<f32> {
+                let dim = layer.shape.head_dim;
+                slots
+                    .iter()
+                    .flat_map(|&slot| &values[open[head][slot as usize] as usize * dim..][..dim])
+                    .copied()
+                    .collect()
+            };
+            let first = topk(scores, (count as f64 * self.first) as usize)?;
+            // −∞ until a slot is looked at.
+            let mut second = vec![f32::NEG_INFINITY; scores.len()];
+            first.iter().for_each(|&slot| second[slot as usize] = f32::INFINITY);
+            let wanted = count - first.len();
+            let look = |slots: &[u32], second: &mut [f32]| -> Result<()> {
+                let weights = norms.mean(head, layer.shape.group, &of(slots))?;
+                let weighed = slots.iter().zip(weights);
+                weighed.for_each(|(&slot, weight)| second[slot as usize] = self.weigh(scores[slot as usize], weight));
+                Ok(())
+            };
+            let rest: Vec<u32> = (0..scores.len() as u32).filter(|slot| first.binary_search(slot).is_err()).collect();
+            match &bounds {
+                _ if wanted == 0 => {}
+                None => look(&rest, &mut second)?,
+                Some(bounds) => {
+                    // Lengths are dear. Those of the slots that could be the best give a score that is reached as often as is wanted; what cannot reach it
+                    // need not be looked at.
+                    let most = |(&slot, bound): (&u32, f32)| match self.weigh(scores[slot as usize], bound) {
+                        // Looked at, to be refused.
+                        most if most.is_nan() => f32::INFINITY,
+                        most => most.max(0.0),
+                    };
+                    let most: Vec<f32> = rest.iter().zip(bounds.upper(head, &of(&rest))?).map(most).collect();
+                    let best: Vec<u32> = topk(&most, wanted)?.into_iter().map(|index| rest[index as usize]).collect();
+                    look(&best, &mut second)?;
+                    let reached = best.iter().map(|&slot| second[slot as usize]).fold(f32::INFINITY, f32::min);
+                    let others = rest
+                        .iter()
+                        .zip(&most)
+                        .filter(|(slot, most)| **most >= reached && best.binary_search(slot).is_err());
+                    look(&others.map(|(&slot, _)| slot).collect::<Vec<_>>(), &mut second)?;
+                }
             }
             topk(&second, count)
-        });
-        Ok(Ragged::from_rows(rows.collect::<Result<Vec<_>>>()?))
+        };
+        Ok(Ragged::from_rows(counts.iter().enumerate().map(row).collect::<Result<Vec<_>>>()?))
     }
 
     /// Checks the options.

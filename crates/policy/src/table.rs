@@ -138,7 +138,7 @@ fn allocator(part: &Described) -> Result<Vec<String>> {
 }
 
 fn selector(part: &Described) -> Result<Vec<String>> {
-    let selector: Selector = serde_json::from_value(json!({ "kind": part.kind }))
+    let selector: Selector = serde_json::from_value(json!({ "kind": part.kind, "weights": [[1]] }))
         .map_err(|error| Error::InvalidPolicy { reason: format!("{}: {error}", part.kind) })?;
     let yes = |it: bool| if it { "yes" } else { "no" }.to_owned();
     let facts = [yes(selector.spans_layers()), yes(selector.keeps_the_best()), beside(part)];
@@ -203,10 +203,14 @@ fn needs(part: &Described, needs: Option<Needs>, scores: Option<&str>) -> [Strin
         (needs.running_sums, "running sums", "sums in every pass"),
         (needs.query_moments, "query moments", "moments in every pass"),
         (!needs.chunk_attention.is_empty(), "chunk attention", "attention inside chunks"),
+        (!needs.echo.is_empty(), "echo", "attention of each chunk to itself once more"),
     ];
     for (_, what, cost) in gathered.into_iter().filter(|(needed, ..)| *needed) {
         reads.push(what.into());
         costs.push(format!("{cost}, {from_the_start}"));
+    }
+    if needs.token_classes {
+        reads.push("token classes".into());
     }
     match needs.probe {
         Some(Probe { text: ProbeText::Repeat { .. }, .. }) => {

@@ -3,7 +3,7 @@
 use headwise_core::{Codec, Error, KvShape, Result, Rotation};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ChunkAttention, ChunkGrid, QueryMoments};
+use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, QueryMoments, TokenClass};
 use headwise_policy::{
     Admit, Allocate, Allocator, Asks, Budget, Compat, Describe, Described, Filter, Gathered, LayerInput, ModelView,
     Policy, PolicySpec, Preset, Protect, Reads, Recency, Score, Scorer, SecondStage, Selector, policies_md,
@@ -110,6 +110,10 @@ fn with<R>(other: Option<Reads>, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R
         gathered.push(&queries, &random(5, LEN * SHAPE.kv_heads * SHAPE.head_dim));
         gathered
     });
+    let mut echo = Echo::new(SHAPE, 512);
+    echo.push(&queries, &random(5, LEN * SHAPE.kv_heads * SHAPE.head_dim), &Still);
+    let class = |position| if position % 9 == 0 { TokenClass::Punctuation } else { TokenClass::Other };
+    let classes: Vec<TokenClass> = (0..LEN).map(class).collect();
     let sums: Vec<f32> = random(9, LEN * SHAPE.query_heads()).into_iter().map(f32::abs).collect();
     let output = bytes(&random(11, HIDDEN * width));
     let output = Matrix::new(&output, GgmlDType::F32, HIDDEN, width).unwrap();
@@ -123,6 +127,8 @@ fn with<R>(other: Option<Reads>, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R
             running_sums: Some(&sums),
             query_moments: Some(&moments),
             chunk_attention: &chunks.each_ref(),
+            echo: &[&echo],
+            token_classes: Some(&classes),
             probe: Some(&sums),
         },
         model: ModelView {
@@ -159,7 +165,7 @@ fn parts_read_what_they_say() {
     }
     for part in Filter::described() {
         // What keeps all in a text as short as this one says nothing.
-        let options = json!({ "kind": part.kind, "least": 0, "recent": 100, "mass": 0.2 });
+        let options = json!({ "kind": part.kind, "least": 0, "recent": 100, "mass": 0.2, "recovery": 0.4 });
         let filter: Filter = serde_json::from_value(options).unwrap();
         let scores = with(None, |layer| Scorer::from(Recency::default()).score(layer)).unwrap();
         let found = match &filter {

@@ -4,7 +4,7 @@
 use headwise_core::{Codec, Error, KvShape, Rotation, Scores, Selection};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ChunkAttention, ChunkGrid, QueryMoments};
+use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, QueryMoments, TokenClass};
 use headwise_policy::{
     AcrossLayers, Budget, Candidates, Gathered, LayerInput, ModelView, Policy, PolicySpec, Scorer, Select, Stream,
 };
@@ -27,6 +27,7 @@ struct Cache {
     sums: Vec<Vec<f32>>,
     moments: QueryMoments,
     chunks: Vec<ChunkAttention>,
+    echo: Echo,
     /// W_O in bytes.
     output: Vec<u8>,
 }
@@ -91,8 +92,11 @@ impl Cache {
                 gathered.push(&queries, &keys);
                 gathered
             });
+        let mut echo = Echo::new(shape, 512);
+        let keys: Vec<f32> = (0..rows * shape.kv_heads * shape.head_dim).map(|_| random()).collect();
+        echo.push(&queries, &keys, &Still);
         let output = (0..HIDDEN * width).flat_map(|_| random().to_ne_bytes()).collect();
-        Self { shape, seen, positions, blocks, queries, rows, sums, moments, chunks: chunks.into(), output }
+        Self { shape, seen, positions, blocks, queries, rows, sums, moments, chunks: chunks.into(), echo, output }
     }
 
     fn layout(shape: KvShape) -> BlockLayout {
@@ -118,6 +122,9 @@ impl Cache {
             .collect();
         let positions: Vec<Vec<&[u32]>> =
             self.positions.iter().map(|heads| heads.iter().map(|head| &head[..]).collect()).collect();
+        let class = |position| [TokenClass::Other, TokenClass::Special, TokenClass::Punctuation][position % 3];
+        let classes: Vec<TokenClass> = (0..self.seen).map(class).collect();
+        let echoes = [&self.echo];
         let chunks: Vec<&ChunkAttention> = self.chunks.iter().collect();
         let width = self.shape.query_heads() * self.shape.head_dim;
         let output = Matrix::new(&self.output, GgmlDType::F32, HIDDEN, width).unwrap();
@@ -130,6 +137,8 @@ impl Cache {
                 query_positions: &query_positions,
                 gathered: Gathered {
                     running_sums: Some(&self.sums[layer]),
+                    echo: &echoes,
+                    token_classes: Some(&classes),
                     probe: Some(&self.sums[layer]),
                     query_moments: Some(&self.moments),
                     chunk_attention: &chunks,
@@ -207,6 +216,12 @@ fn specs() -> impl Strategy<Value = Value> {
         (1usize..9, 1usize..3)
             .prop_map(|(length, reuse)| json!({ "kind": "chunks", "length": length, "reuse": reuse })),
         (1usize..9).prop_map(|length| json!({ "kind": "perChunk", "length": length })),
+        // As many layers and heads as any cache has; `fitted` cuts them down.
+        prop::collection::vec(prop::collection::vec(prop_oneof![1 => Just(0.0), 4 => 0.0f64..9.0], 3), 4)
+            .prop_map(|weights| json!({ "kind": "headWeights", "weights": weights })),
+        (0.0f64..=1.0, choice(&["mean", "alternating", "zeros", "ones"]))
+            .prop_map(|(share, anchor)| json!({ "kind": "crush", "share": share, "anchor": anchor })),
+        Just(json!({ "kind": "composite" })),
     ];
     let filter = prop_oneof![
         5 => Just(Value::Null),
@@ -215,6 +230,7 @@ fn specs() -> impl Strategy<Value = Value> {
         1 => Just(json!({ "kind": "normRule", "loss": 0.1 })),
         1 => Just(json!({ "kind": "gVote", "samples": 2 })),
         1 => Just(json!({ "kind": "simLayer", "threshold": 0.3, "initial": 1, "recent": 5 })),
+        1 => (0.0f64..1.0).prop_map(|recovery| json!({ "kind": "fastGen", "recovery": recovery, "window": 8 })),
     ];
     let stage = prop_oneof![
         2 => Just(Value::Null),
@@ -232,10 +248,11 @@ fn specs() -> impl Strategy<Value = Value> {
     (scorer, allocator, selector, filter, stage, budget, protect).prop_map(
         |(scorer, mut allocator, selector, filter, mut stage, budget, protect)| {
             // What cannot be combined is refused (`spec.rs`).
-            if selector["kind"] == "acrossLayers" {
+            let kind = selector["kind"].as_str().unwrap();
+            if ["acrossLayers", "headWeights", "composite"].contains(&kind) {
                 allocator = json!({ "kind": "uniform" });
             }
-            if ["shared", "chunks", "perChunk"].contains(&selector["kind"].as_str().unwrap()) {
+            if ["shared", "chunks", "perChunk", "crush"].contains(&kind) {
                 stage = Value::Null;
             }
             let mut spec = json!({
@@ -250,6 +267,15 @@ fn specs() -> impl Strategy<Value = Value> {
             spec
         },
     )
+}
+
+/// The policy with as many weights as this cache has layers and heads.
+fn fitted(mut spec: Value, shape: KvShape) -> Policy {
+    if let Some(layers) = spec["selector"].get_mut("weights").and_then(Value::as_array_mut) {
+        layers.truncate(shape.layers);
+        layers.iter_mut().filter_map(Value::as_array_mut).for_each(|heads| heads.truncate(shape.kv_heads));
+    }
+    policy(spec)
 }
 
 /// Last tokens that a scorer protects, from the JSON.
@@ -298,7 +324,7 @@ proptest! {
 
     #[test]
     fn the_budget_is_met_exactly_and_nothing_protected_is_lost(cache in caches(), spec in specs()) {
-        let policy = PolicySpec::from_value(spec.clone()).unwrap().resolve().unwrap();
+        let policy = fitted(spec.clone(), cache.shape);
         let total = budget(&spec, cache.shape, cache.seen);
         let guarded: usize = cache.positions.iter().enumerate().map(|(layer, heads)| {
             heads.iter().flatten().filter(|&&p| protected(&spec, layer, p, cache.seen)).count()
@@ -310,7 +336,7 @@ proptest! {
             }
             // Methods that keep the same slots in all heads want heads that hold the same.
             Err(Error::UnsupportedFeature { feature, .. }) => {
-                let shared = ["tova", "shared", "chunks"].iter().any(|name| feature.contains(name));
+                let shared = ["tova", "shared", "chunks", "crush"].iter().any(|name| feature.contains(name));
                 prop_assert!(shared && (cache.gaps() || spec.get("filter").is_some()), "{feature}");
             }
             Err(error) => prop_assert!(false, "{error}"),
@@ -338,7 +364,7 @@ proptest! {
         let mut spec = spec;
         let selector = spec["selector"]["kind"].as_str().unwrap().to_owned();
         // Heads and layers that share by what they won are promised nothing; nor are scores that look at the budget.
-        if !["perHead", "acrossLayers"].contains(&selector.as_str()) {
+        if !["perHead", "acrossLayers", "composite"].contains(&selector.as_str()) {
             spec["selector"] = json!({ "kind": "perHead" });
         }
         spec["allocator"] = json!({ "kind": "uniform" });
@@ -386,7 +412,7 @@ proptest! {
 
     #[test]
     fn the_answer_does_not_depend_on_the_number_of_threads(cache in caches(), spec in specs()) {
-        let policy = PolicySpec::from_value(spec).unwrap().resolve().unwrap();
+        let policy = fitted(spec, cache.shape);
         let with = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| cache.compress(&policy))
@@ -448,6 +474,32 @@ fn a_key_that_is_not_a_number_is_an_error_and_not_an_order() {
         let error = cache.compress(&spec.resolve().unwrap()).unwrap_err();
         assert!(matches!(error, Error::NotANumber { .. }), "{kind}: {error}");
     }
+}
+
+#[test]
+fn heads_get_what_their_weights_say() {
+    let with = |weights: Value| {
+        let spec = json!({
+            "kind": "custom", "scorer": { "kind": "recency", "window": 2 },
+            "selector": { "kind": "headWeights", "weights": weights }, "budget": { "tokensPerHead": 12 },
+        });
+        small(50, 0).compress(&policy(spec))
+    };
+    let lengths = |weights: Value| -> Vec<Vec<usize>> {
+        with(weights).unwrap().iter().map(|layer| (0..2).map(|head| layer.head(head).len()).collect()).collect()
+    };
+    // Forty slots compete; two of every head are protected.
+    assert_eq!(lengths(json!([[1, 2], [0, 5]])), [[7, 12], [2, 27]]);
+    assert_eq!(lengths(json!([[0, 0], [0, 0]])), [[12; 2]; 2]);
+    assert_eq!(lengths(json!([[1, 1], [1, 0]])), [[16, 15], [15, 2]]);
+    // What does not fit into a head goes to the others.
+    assert_eq!(lengths(json!([[0, 0], [0, 1]])), [[2, 2], [2, 42]]);
+    let wrong = |weights: Value| match with(weights).unwrap_err() {
+        Error::ShapeMismatch { what, expected, got } => (what, expected, got),
+        error => panic!("{error}"),
+    };
+    assert_eq!(wrong(json!([[1, 1]])), ("layers in headWeights.weights".into(), vec![2], vec![1]));
+    assert_eq!(wrong(json!([[1, 1], [1, 1, 1]])), ("KV heads in headWeights.weights[1]".into(), vec![2], vec![3]));
 }
 
 #[test]

@@ -7,10 +7,10 @@ use headwise_core::{Codec, KvShape, Rotation, Scores};
 use headwise_kernels::attend::{Columns, Job, Query, attend_batch};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ProbeRows, QueryMoments};
+use headwise_policy::gather::{ProbeRows, QueryMoments, TokenClass};
 use headwise_policy::{
-    Admit, Allocate, Allocator, CapKV, DynamicKVLayers, Entropy, Filter, GVote, Gathered, LayerInput, ModelView,
-    Policy, PolicySpec, Score, Share,
+    Admit, Allocate, Allocator, Anchor, Candidates, CapKV, Composite, Crush, DynamicKVLayers, Entropy, Filter, GVote,
+    Gathered, LayerInput, ModelView, Policy, PolicySpec, Score, Select, Share,
 };
 use oracle::Layer;
 use serde_json::{Value, json};
@@ -272,6 +272,13 @@ fn cake_shares_by_how_widely_and_how_changeably_a_layer_looks() {
             let got = with(&layer, 30, |input| allocator.weigh(input, &none)).unwrap();
             let expected = oracle::cake::preference(&layer, 16, spread, shift);
             assert!((got - expected).abs() < 1e-4 * expected, "{got} {expected}");
+            // Scores of the same window come with the weight, and are the same.
+            let [same, other] = [16, 15].map(|window| {
+                policy(json!({ "kind": "cakeScores", "window": window, "budget": { "keep": 0.5 } })).scorer
+            });
+            let both = with(&layer, 30, |input| (allocator.judge(&same, input), same.score(input)));
+            assert_eq!(both.0, both.1.map(|scores| Some((scores, got))));
+            assert_eq!(with(&layer, 30, |input| allocator.judge(&other, input)), Ok(None));
         }
     }
 }
@@ -355,6 +362,123 @@ fn g_vote_unites_what_drawn_queries_look_at() {
         };
         let (few, many) = (admitted(2).concat(), admitted(9).concat());
         assert!(few.iter().zip(&many).all(|(few, many)| !few || *many));
+    }
+}
+
+/// LaProx scores of a layer as float32 and as the oracles have them, `heads` KV heads.
+fn scored(heads: usize, len: usize, seed: u64) -> (Candidates, Vec<Vec<f64>>) {
+    let exact = |row: &Vec<f64>| row.iter().map(|&x| f64::from(x as f32)).collect::<Vec<_>>();
+    let scores: Vec<Vec<f64>> = oracle::la_prox::score(&layer(heads, 1, len, seed), 32, 7).iter().map(exact).collect();
+    let positions = scores.iter().map(|row| (0..row.len() as u32).collect()).collect();
+    (Candidates { scores: Scores::from_rows(scores.iter().map(|row| narrow(row))), positions }, scores)
+}
+
+#[test]
+fn kv_crush_spends_part_of_the_budget_on_those_who_stand_for_the_rest() {
+    use oracle::kv_crush::{self, Spacing, representatives_spaced};
+    let anchors = [
+        (Anchor::Mean, kv_crush::Anchor::Mean),
+        (Anchor::Alternating, kv_crush::Anchor::Alternating),
+        (Anchor::Zeros, kv_crush::Anchor::Zeros),
+        (Anchor::Ones, kv_crush::Anchor::Ones),
+    ];
+    for (heads, len, count) in [(1, 80, 7), (2, 100, 40), (5, 160, 30), (8, 200, 120), (3, 96, 64)] {
+        let (candidates, scores) = scored(heads, len, 40 + len as u64);
+        let len = scores[0].len();
+        let kept: Vec<Vec<usize>> = scores.iter().map(|row| oracle::top_k(row, count)).collect();
+        let bits: Vec<Vec<bool>> =
+            kept.iter().map(|kept| (0..len).map(|slot| kept.contains(&slot)).collect()).collect();
+        for (share, (own, anchor)) in
+            [0.0, 0.25, 0.6, 1.0].into_iter().flat_map(|share| anchors.iter().map(move |a| (share, a)))
+        {
+            let crush = Crush { share, anchor: *own };
+            let got = crush.pick(&candidates, &vec![count; heads]).unwrap();
+            let others = (count as f64 * share) as usize;
+            for (head, row) in scores.iter().enumerate() {
+                let mut expected = oracle::top_k(row, count - others);
+                let rest: Vec<usize> = (0..len).filter(|slot| !expected.contains(slot)).collect();
+                expected.extend(representatives_spaced(&bits, &rest, others, anchor.clone(), Spacing::Ends));
+                expected.sort_unstable();
+                let got: Vec<usize> = got.row(head).iter().map(|&slot| slot as usize).collect();
+                assert_eq!(got, expected, "{heads} heads, share {share}, head {head}");
+                // Whatever is judged alike often enough is represented.
+                let step = (rest.len() - 1).div_ceil(others.saturating_sub(1).max(1));
+                let order = kv_crush::by_distance(&bits, &rest, anchor);
+                let distance = |&slot: &usize| {
+                    let anchor = kv_crush::anchor_bits(&bits, anchor);
+                    bits.iter().zip(anchor).filter(|(bits, a)| bits[slot] != *a).count()
+                };
+                for alike in order.chunk_by(|a, b| distance(a) == distance(b)).filter(|alike| alike.len() >= step) {
+                    assert!(others < 2 || alike.iter().any(|slot| got.contains(slot)));
+                }
+            }
+        }
+    }
+    // Where nothing has to represent others, it is the policy that it stands on.
+    let crush = policy(json!({ "kind": "kvCrush", "share": 0, "budget": { "tokensPerHead": 40 } }));
+    let snap = policy(json!({ "kind": "snapKV", "budget": { "tokensPerHead": 40 } }));
+    for layer in layers() {
+        let kept = |policy: &Policy| with(&layer, 40, |input| policy.compress(std::slice::from_ref(input))).unwrap();
+        assert_eq!(kept(&crush), kept(&snap));
+    }
+}
+
+#[test]
+fn kv_compose_lets_layers_compete_rank_by_rank() {
+    use oracle::kv_compose::layer_budgets;
+    let (layers, all): (Vec<Candidates>, Vec<Vec<Vec<f64>>>) = (0..5).map(|seed| scored(3, 120, 700 + seed)).unzip();
+    for tokens in [0, 1, 10, 60, 150, 300, 440] {
+        let got = Composite {}.counts_of_layers(&layers, &[3 * tokens]).unwrap();
+        let expected: Vec<Vec<usize>> =
+            layer_budgets(&all, tokens, false).into_iter().map(|count| vec![count; 3]).collect();
+        assert_eq!(got, expected, "heads of a layer keep as many");
+        // What is left of a composite token goes to the first heads of its layer.
+        let more = Composite {}.counts_of_layers(&layers, &[3 * tokens.min(439) + 2]).unwrap();
+        assert_eq!(more.concat().iter().sum::<usize>(), 3 * tokens.min(439) + 2);
+        assert!(more.iter().all(|heads| heads.is_sorted_by(|a, b| a >= b) && heads[0] - heads[2] <= 1));
+    }
+    // Permuting a head's slots changes no budget.
+    let turned: Vec<Candidates> = layers
+        .iter()
+        .map(|layer| {
+            let rows = layer.scores.iter().map(|row| row.iter().rev().copied().collect());
+            Candidates { scores: Scores::from_rows(rows), positions: layer.positions.clone() }
+        })
+        .collect();
+    let budgets = |layers: &[Candidates]| Composite {}.counts_of_layers(layers, &[200]).unwrap();
+    assert_eq!(budgets(&layers), budgets(&turned));
+}
+
+#[test]
+fn critical_kv_chooses_the_rest_by_what_values_do_to_the_output() {
+    // Scores of any sign, with many and with few that come near the best.
+    let scorers = [json!({ "kind": "snapKV", "window": 8 }), json!({ "kind": "knorm" }), json!({ "kind": "tova" })];
+    for (scorer, first) in scorers.into_iter().flat_map(|scorer| [0.0, 0.5, 1.0].map(|first| (scorer.clone(), first))) {
+        let policy = policy(json!({
+            "kind": "custom", "scorer": scorer, "secondStage": { "first": first }, "budget": { "tokensPerHead": 28 },
+        }));
+        for layer in layers() {
+            let scores = with(&layer, 28, |input| policy.scorer.score(input)).unwrap();
+            let kept = with(&layer, 28, |input| policy.compress(std::slice::from_ref(input))).unwrap();
+            let window = policy.scorer.window();
+            let (open, count) = (layer.len - window, 28 - window);
+            for head in 0..layer.kv_heads {
+                let scores: Vec<f64> = scores.row(head)[..open].iter().map(|&x| f64::from(x)).collect();
+                let best = oracle::top_k(&scores, (count as f64 * first) as usize);
+                let magnitude = |query_head: usize, slot: usize| -> f64 {
+                    layer.project(query_head, layer.value(head, slot)).iter().map(|x| x.abs()).sum()
+                };
+                let weigh = |slot: usize| -> f64 {
+                    let heads = head * layer.group..(head + 1) * layer.group;
+                    let mean = heads.map(|head| magnitude(head, slot)).sum::<f64>() / layer.group as f64;
+                    if best.contains(&slot) { f64::INFINITY } else { (scores[slot] + 1e-4) * mean }
+                };
+                let mut expected = oracle::top_k(&(0..open).map(weigh).collect::<Vec<_>>(), count);
+                expected.extend(open..layer.len);
+                let got: Vec<usize> = kept[0].head(head).iter().map(|&slot| slot as usize).collect();
+                assert_eq!(got, expected, "{scorer} {first}");
+            }
+        }
     }
 }
 
@@ -468,4 +592,55 @@ fn citrus_keeps_what_the_instruction_looks_at_the_same_in_all_heads() {
         best.sort_unstable();
         assert!((0..layer.kv_heads).all(|head| kept[0].head(head) == best));
     }
+}
+
+#[test]
+fn fast_gen_takes_the_cheapest_parts_that_recover_the_attention_of_a_head() {
+    let classes = |len: usize| -> Vec<TokenClass> {
+        let class = |at: usize| match at {
+            0 => TokenClass::Special,
+            at if at % 9 == 4 => TokenClass::Punctuation,
+            _ => TokenClass::Other,
+        };
+        (0..len).map(class).collect()
+    };
+    let (mut sizes, mut seen) = (Vec::new(), [0usize; 4]);
+    for layer in layers() {
+        let own = classes(layer.len);
+        let theirs: Vec<_> = own
+            .iter()
+            .map(|class| match class {
+                TokenClass::Special => oracle::fast_gen::Class::Special,
+                TokenClass::Punctuation => oracle::fast_gen::Class::Punctuation,
+                TokenClass::Other => oracle::fast_gen::Class::Other,
+            })
+            .collect();
+        let attention = oracle::window_attention(&layer, 16);
+        sizes.clear();
+        for recovery in [0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0] {
+            let filter: Filter =
+                serde_json::from_value(json!({ "kind": "fastGen", "recovery": recovery, "window": 16 })).unwrap();
+            let got = with(&layer, 10, |input| {
+                let gathered = Gathered { token_classes: Some(&own), ..input.gathered };
+                filter.admit(&LayerInput { gathered, ..*input }, &Scores::from_rows([]))
+            })
+            .unwrap();
+            for (head, got) in got.iter().enumerate() {
+                let group = &attention[head * layer.group..(head + 1) * layer.group];
+                let mean = |row: usize, slot: usize| {
+                    group.iter().map(|rows| rows[row][slot]).sum::<f64>() / layer.group as f64
+                };
+                let rows: Vec<Vec<f64>> =
+                    (0..16).map(|row| (0..layer.len).map(|slot| mean(row, slot)).collect()).collect();
+                let expected = oracle::fast_gen::kept(&rows, &theirs, recovery, 0.3, 0.3);
+                let got: Vec<usize> = (0..got.len()).filter(|&slot| got[slot]).collect();
+                assert_eq!(got, expected, "recovery {recovery}");
+                seen[[1, layer.len / 6, layer.len / 2].iter().filter(|&&size| got.len() > size).count()] += 1;
+            }
+            sizes.push(got.concat().iter().filter(|&&kept| kept).count());
+        }
+        // More to recover never keeps less; nothing to recover keeps the special token alone.
+        assert!(sizes.is_sorted() && sizes[0] == layer.kv_heads);
+    }
+    assert!(seen.iter().all(|&count| count > 0), "all kinds of heads: {seen:?}");
 }

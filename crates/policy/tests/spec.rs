@@ -116,6 +116,15 @@ fn options_out_of_their_range_are_refused_with_their_value() {
         (r#"{"kind":"snapKV","pool":{"kind":"average","kernel":4},"budget":{"keep":1}}"#, "snapKV.pool.kernel"),
         (r#"{"kind":"lookahead","decay":0,"budget":{"keep":1}}"#, "snapKV.pool.decay"),
         (r#"{"kind":"adaKV","floor":1.1,"budget":{"keep":1}}"#, "acrossHeads.floor"),
+        (r#"{"kind":"kvCrush","share":1.5,"budget":{"keep":1}}"#, "crush.share"),
+        (
+            r#"{"kind":"custom","scorer":{"kind":"knorm"},"selector":{"kind":"headWeights","weights":[[1,-1]]},"budget":{"keep":1}}"#,
+            "headWeights.weights",
+        ),
+        (
+            r#"{"kind":"custom","scorer":{"kind":"knorm"},"selector":{"kind":"headWeights","weights":[]},"budget":{"keep":1}}"#,
+            "headWeights.weights",
+        ),
         (r#"{"kind":"pyramidKV","beta":0,"budget":{"keep":1}}"#, "pyramid.beta"),
         (r#"{"kind":"knorm","protect":{"spans":[{"start":5,"end":4}]},"budget":{"keep":1}}"#, "protect.spans"),
     ] {

@@ -16,7 +16,7 @@ use headwise_core::{KvShape, Selection};
 use headwise_kernels::HeadView;
 use headwise_kernels::attend::{ColumnReduce, Columns};
 use headwise_model::{LayerStep, LayerTap};
-use headwise_policy::gather::{ChunkAttention, QueryMoments};
+use headwise_policy::gather::{ChunkAttention, Echo, QueryMoments};
 use headwise_policy::{Gathered, Needs};
 
 /// The last queries and whatever else is needed.
@@ -26,6 +26,7 @@ pub struct Observer {
     sums: Option<RunningSums>,
     moments: Option<Gatherers<QueryMoments>>,
     chunks: Vec<Gatherers<ChunkAttention>>,
+    echoes: Vec<Gatherers<Echo>>,
 }
 
 /// What was gathered, ready to be lent to a policy layer by layer.
@@ -33,6 +34,8 @@ pub struct View<'a> {
     observer: &'a Observer,
     /// `[layer][grid]`
     chunks: Vec<Vec<&'a ChunkAttention>>,
+    /// `[layer][chunk length]`
+    echoes: Vec<Vec<&'a Echo>>,
 }
 
 impl View<'_> {
@@ -42,6 +45,8 @@ impl View<'_> {
             running_sums: self.observer.sums.as_ref().map(|sums| sums.layer(layer)),
             query_moments: self.observer.moments.as_ref().map(|moments| moments.layer(layer)),
             chunk_attention: &self.chunks[layer],
+            echo: &self.echoes[layer],
+            token_classes: None,
             probe: None,
         }
     }
@@ -55,6 +60,7 @@ impl Observer {
             window: QueryWindow::new(shape, needs.window_queries),
             sums: needs.running_sums.then(|| RunningSums::new(shape)),
             moments: needs.query_moments.then(|| Gatherers::new(shape.layers, QueryMoments::new(shape))),
+            echoes: needs.echo.iter().map(|&chunk| Gatherers::new(shape.layers, Echo::new(shape, chunk))).collect(),
             chunks: needs.chunk_attention.iter().map(of_grid).collect(),
         }
     }
@@ -72,7 +78,8 @@ impl Observer {
     /// What was gathered beside the last queries.
     pub fn gathered(&self, layers: usize) -> View<'_> {
         let chunks = |layer: usize| self.chunks.iter().map(|grid| grid.layer(layer)).collect();
-        View { observer: self, chunks: (0..layers).map(chunks).collect() }
+        let echoes = |layer: usize| self.echoes.iter().map(|echo| echo.layer(layer)).collect();
+        View { observer: self, chunks: (0..layers).map(chunks).collect(), echoes: (0..layers).map(echoes).collect() }
     }
 
     /// Bytes of what is remembered, shared ones included.
@@ -80,6 +87,7 @@ impl Observer {
         self.window.bytes()
             + self.sums.as_ref().map_or(0, RunningSums::bytes)
             + self.moments.as_ref().map_or(0, |moments| moments.bytes(QueryMoments::bytes))
+            + self.echoes.iter().map(|echo| echo.bytes(Echo::bytes)).sum::<usize>()
             + self.chunks.iter().map(|grid| grid.bytes(ChunkAttention::bytes)).sum::<usize>()
     }
 
@@ -92,6 +100,7 @@ impl Observer {
         if let Some(moments) = &mut self.moments {
             moments.commit();
         }
+        self.echoes.iter_mut().for_each(Gatherers::commit);
         self.chunks.iter_mut().for_each(Gatherers::commit);
     }
 
@@ -104,6 +113,7 @@ impl Observer {
         if let Some(moments) = &mut self.moments {
             moments.discard();
         }
+        self.echoes.iter_mut().for_each(Gatherers::discard);
         self.chunks.iter_mut().for_each(Gatherers::discard);
     }
 
@@ -121,6 +131,9 @@ impl LayerTap for Observer {
         if let Some(moments) = &mut self.moments {
             let turn = step.turn;
             moments.stage(step.layer).push(step.queries, turn.rotation, turn.cos, turn.sin);
+        }
+        for echo in &mut self.echoes {
+            echo.stage(step.layer).push(step.queries, step.keys, step.turn.rotation);
         }
         for grid in &mut self.chunks {
             grid.stage(step.layer).push(step.queries, step.keys);

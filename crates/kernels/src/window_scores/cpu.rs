@@ -1,7 +1,7 @@
 //! Window scores on the CPU: four rows of logits at a time over all slots, softmax in place, reduced into the result. Query heads in
 //! parallel.
 
-use super::{GroupReduce, RowReduce, Window, WindowScores};
+use super::{GroupReduce, RowReduce, SUMS, Window, WindowScores};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
 use crate::simd::Level;
@@ -11,6 +11,17 @@ use crate::{Block, HeadView, dispatch};
 use headwise_core::Result;
 use rayon::prelude::*;
 use std::cell::RefCell;
+
+/// What a query head's rows become.
+#[derive(Debug, Clone, Copy)]
+enum Output {
+    /// One number a slot.
+    Reduced(RowReduce),
+    /// All of them, `[rows][slots]`.
+    Rows,
+    /// [`SUMS`] numbers a slot, `[SUMS][slots]`.
+    Sums,
+}
 
 thread_local! {
     /// Logits and sums of one query head.
@@ -27,7 +38,7 @@ pub fn window_scores<B: Block>(
     head: HeadView<'_, B>,
     slot_positions: &[u32],
 ) -> Result<Vec<f32>> {
-    scores(level, Some(kernel.rows), window, kv_head, kv_heads, head, slot_positions)
+    scores(level, Output::Reduced(kernel.rows), window, kv_head, kv_heads, head, slot_positions)
 }
 
 /// See [`super::window_rows`].
@@ -39,14 +50,26 @@ pub fn window_rows<B: Block>(
     head: HeadView<'_, B>,
     slot_positions: &[u32],
 ) -> Result<Vec<f32>> {
-    scores(level, None, window, kv_head, kv_heads, head, slot_positions)
+    scores(level, Output::Rows, window, kv_head, kv_heads, head, slot_positions)
 }
 
-/// `[group][slots]`, or with no reduction `[group][rows][slots]`.
+/// See [`super::window_sums`].
+pub fn window_sums<B: Block>(
+    level: Level,
+    window: &Window<'_>,
+    kv_head: usize,
+    kv_heads: usize,
+    head: HeadView<'_, B>,
+    slot_positions: &[u32],
+) -> Result<Vec<f32>> {
+    scores(level, Output::Sums, window, kv_head, kv_heads, head, slot_positions)
+}
+
+/// `[group]` of what [`Output`] says.
 #[allow(clippy::too_many_arguments)]
 fn scores<B: Block>(
     level: Level,
-    rows: Option<RowReduce>,
+    output: Output,
     window: &Window<'_>,
     kv_head: usize,
     kv_heads: usize,
@@ -54,7 +77,11 @@ fn scores<B: Block>(
     slot_positions: &[u32],
 ) -> Result<Vec<f32>> {
     let group = window.check(kv_head, kv_heads, head, slot_positions)?;
-    let numbers = head.len * if rows.is_some() { 1 } else { window.positions.len() };
+    let numbers = match output {
+        Output::Reduced(_) => head.len,
+        Output::Rows => head.len * window.positions.len(),
+        Output::Sums => head.len * SUMS,
+    };
     let mut out = vec![0.0; group * numbers];
     if head.len > 0 {
         let visible: Vec<usize> =
@@ -62,7 +89,7 @@ fn scores<B: Block>(
         out.par_chunks_exact_mut(numbers).enumerate().for_each(|(g, out)| {
             let query_head = kv_head * group + g;
             SCRATCH.with_borrow_mut(|scratch| {
-                run(level, rows, window, query_head, head, &visible, scratch, out);
+                run(level, output, window, query_head, head, &visible, scratch, out);
             });
         });
     }
@@ -70,14 +97,14 @@ fn scores<B: Block>(
 }
 
 dispatch! {
-    /// The scores of one query head, `out = [head.len]`, or with no reduction `[rows][head.len]`; row `i` of the window sees the first `visible[i]` slots.
-    fn run<B: Block>(level, rows: Option<RowReduce>, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>, B>;
+    /// The scores of one query head, `out` as [`Output`] says; row `i` of the window sees the first `visible[i]` slots.
+    fn run<B: Block>(level, output: Output, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>, B>;
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn body<V: Vector, B: Block>(
-    rows: Option<RowReduce>,
+    output: Output,
     window: &Window<'_>,
     query_head: usize,
     head: HeadView<'_, B>,
@@ -86,14 +113,14 @@ fn body<V: Vector, B: Block>(
     out: &mut [f32],
 ) {
     with_format!(head.layout.codec, F => {
-        query_head_scores::<V, F, B>(rows, window, query_head, head, visible, scratch, out)
+        query_head_scores::<V, F, B>(output, window, query_head, head, visible, scratch, out)
     });
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn query_head_scores<V: Vector, F: Format, B: Block>(
-    rows: Option<RowReduce>,
+    output: Output,
     window: &Window<'_>,
     query_head: usize,
     head: HeadView<'_, B>,
@@ -105,10 +132,17 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
     let stride = dim.next_multiple_of(16);
     let block_len = slots.div_ceil(QUAD) * CELL;
     let len = head.block_count() * block_len;
-    let scratch = scratch.at_least(QUERIES * stride + 2 * len);
-    scratch.fill(0.0);
+    let scratch = scratch.at_least(QUERIES * stride + (2 + SUMS) * len);
     let (q, rest) = scratch.split_at_mut(QUERIES * stride);
-    let (cells, sums) = rest.split_at_mut(len);
+    let (cells, rest) = rest.split_at_mut(len);
+    let (sums, logits) = rest.split_at_mut(SUMS * len);
+    let sums = match output {
+        Output::Reduced(_) => &mut sums[..len],
+        Output::Rows => &mut [],
+        Output::Sums => sums,
+    };
+    cells.fill(0.0);
+    sums.fill(0.0);
     for (first, visible) in (0..).step_by(QUERIES).zip(visible.chunks(QUERIES)) {
         for (i, row) in q.chunks_exact_mut(stride).enumerate() {
             // A row beyond the last one is zeros, and is left out below.
@@ -125,6 +159,9 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
             }
         }
         hide(cells, block_len, slots, head.len, visible);
+        if let Output::Sums = output {
+            logits.copy_from_slice(cells);
+        }
         let (mut max, mut total, mut factors) = ([f32::NEG_INFINITY; CELL], [0.0; CELL], [0.0; CELL]);
         softmax::<V>(cells, &mut max, &mut total, &mut factors);
         let mut inverse = [0.0; CELL];
@@ -133,9 +170,17 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
             let total = (a + b) + (c + d);
             inverse.fill(if total == 0.0 { 0.0 } else { 1.0 / total });
         }
-        match rows {
-            Some(rows) => add::<V>(rows, cells, &inverse, sums),
-            None => {
+        match output {
+            Output::Reduced(rows) => add::<V>(rows, cells, &inverse, sums),
+            Output::Sums => {
+                // ln p = (logit - max) - ln(total), in this order: the difference of large numbers is exact. A row that sees nothing has no max.
+                let mut logs = [0.0; CELL];
+                for (i, &inverse) in inverse.iter().enumerate() {
+                    (max[i], logs[i]) = if inverse == 0.0 { (0.0, 0.0) } else { (max[i], inverse.ln()) };
+                }
+                add_sums::<V>(cells, &inverse, logits, &max, &logs, sums);
+            }
+            Output::Rows => {
                 let rows = out.chunks_exact_mut(head.len).skip(first).zip(inverse.as_chunks::<QUAD>().0);
                 for (i, (row, inverse)) in rows.take(visible.len()).enumerate() {
                     spread(cells, i, inverse[0], block_len / CELL, slots, row);
@@ -143,21 +188,27 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
             }
         }
     }
-    let Some(rows) = rows else { return };
+    let rows = match output {
+        Output::Reduced(rows) => rows,
+        Output::Sums => RowReduce::Sum,
+        Output::Rows => return,
+    };
     // The four rows of every cell.
     let count = visible.len() as f32;
     let block_cells = block_len / CELL;
-    for (q, cell) in sums.as_chunks::<CELL>().0.iter().enumerate() {
-        let slot = q / block_cells * slots + q % block_cells * QUAD;
-        let end = (slot + QUAD).min(q / block_cells * slots + slots).min(out.len());
-        for (s, out) in out[slot.min(end)..end].iter_mut().enumerate() {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| cell[i * QUAD + s]);
-            *out = match rows {
-                RowReduce::Mean => ((a + b) + (c + d)) / count,
-                RowReduce::Sum => (a + b) + (c + d),
-                RowReduce::L2 => ((a + b) + (c + d)).sqrt(),
-                RowReduce::Max => a.max(b).max(c.max(d)),
-            };
+    for (sums, out) in sums.chunks_exact(len).zip(out.chunks_exact_mut(head.len)) {
+        for (q, cell) in sums.as_chunks::<CELL>().0.iter().enumerate() {
+            let slot = q / block_cells * slots + q % block_cells * QUAD;
+            let end = (slot + QUAD).min(q / block_cells * slots + slots).min(out.len());
+            for (s, out) in out[slot.min(end)..end].iter_mut().enumerate() {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|i| cell[i * QUAD + s]);
+                *out = match rows {
+                    RowReduce::Mean => ((a + b) + (c + d)) / count,
+                    RowReduce::Sum => (a + b) + (c + d),
+                    RowReduce::L2 => ((a + b) + (c + d)).sqrt(),
+                    RowReduce::Max => a.max(b).max(c.max(d)),
+                };
+            }
         }
     }
 }
@@ -211,6 +262,43 @@ fn add<V: Vector>(rows: RowReduce, cells: &[f32], inverse: &[f32; CELL], sums: &
             sum.store(&mut sums[column..]);
         }
     }
+}
+
+/// Adds the probabilities `p = cells · inverse`, their squares and `-p (logits - max + logs) = -p ln p` to the three parts of the sums.
+#[inline(always)]
+fn add_sums<V: Vector>(
+    cells: &[f32],
+    inverse: &[f32; CELL],
+    logits: &[f32],
+    max: &[f32; CELL],
+    logs: &[f32; CELL],
+    sums: &mut [f32],
+) {
+    let (ones, rest) = sums.split_at_mut(cells.len());
+    let (squares, entropies) = rest.split_at_mut(cells.len());
+    let parts = ones
+        .as_chunks_mut::<CELL>()
+        .0
+        .iter_mut()
+        .zip(squares.as_chunks_mut::<CELL>().0)
+        .zip(entropies.as_chunks_mut::<CELL>().0);
+    let cells = cells.as_chunks::<CELL>().0.iter().zip(logits.as_chunks::<CELL>().0);
+    for ((cell, logits), ((ones, squares), entropies)) in cells.zip(parts) {
+        for column in (0..CELL).step_by(V::LANES) {
+            let p = V::load(&cell[column..]).mul(V::load(&inverse[column..]));
+            // What is hidden has p = 0 and logit -∞: any finite number will do.
+            let log = V::load(&logits[column..]).sub(V::load(&max[column..])).add(V::load(&logs[column..]));
+            let log = log.max(V::splat(-200.0));
+            add_product(p, V::splat(1.0), &mut ones[column..]);
+            add_product(p, p, &mut squares[column..]);
+            add_product(p, V::splat(0.0).sub(log), &mut entropies[column..]);
+        }
+    }
+}
+
+#[inline(always)]
+fn add_product<V: Vector>(x: V, factor: V, sum: &mut [f32]) {
+    x.mul_add(factor, V::load(sum)).store(sum);
 }
 
 /// See [`super::group_reduce`].

@@ -88,6 +88,24 @@ pub fn window_rows<B: Block>(
     cpu::window_rows(Level::detect(), window, kv_head, kv_heads, head, slot_positions)
 }
 
+/// Numbers of a slot in [`window_sums`].
+pub const SUMS: usize = 3;
+
+/// Sums over the rows of the window of p, p² and −p ln p, `[group][SUMS][head.len]`, of KV head `kv_head` of `kv_heads`: for means, variances and
+/// entropies in one pass. The logarithm is taken of the logits, so that 0 ln 0 is 0.
+///
+/// # Errors
+/// As [`WindowScores::run`].
+pub fn window_sums<B: Block>(
+    window: &Window<'_>,
+    kv_head: usize,
+    kv_heads: usize,
+    head: HeadView<'_, B>,
+    slot_positions: &[u32],
+) -> Result<Vec<f32>> {
+    cpu::window_sums(Level::detect(), window, kv_head, kv_heads, head, slot_positions)
+}
+
 /// Reduces `[group][n]` to `[n]`. An empty group is refused.
 ///
 /// # Errors

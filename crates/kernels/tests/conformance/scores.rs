@@ -1,5 +1,6 @@
 use crate::support::*;
 use headwise_core::{Codec, Error};
+use headwise_kernels::image_norms::{self, Measure};
 use headwise_kernels::simd_vector::Vector;
 use headwise_kernels::{BlockLayout, GroupReduce, Pool1d, RowReduce, Window, WindowScores, group_reduce};
 use headwise_kernels::{dispatch, key_norm, pool1d, simd_vector::VectorOf, window_scores};
@@ -92,6 +93,40 @@ fn window_rows_are_those_that_window_scores_reduce() {
                     let got: Vec<f32> = (0..shape.group).flat_map(of_head).copied().collect();
                     assert_close(&got, &expected, 2e-6, &format!("{shape:?} {codec:?} row {i} {level:?}"));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn window_sums_are_those_of_the_rows() {
+    let mut noise = Noise(28);
+    for shape in &SHAPES {
+        for codec in CODECS {
+            let heads = heads(shape, codec, &mut noise);
+            let (kv_head, head) = (heads.len() - 1, &heads[heads.len() - 1]);
+            let slots = positions(0, head.len, &mut noise);
+            let query_heads = heads.len() * shape.group;
+            // Logits large enough that some slots have next to nothing.
+            let queries: Vec<f32> =
+                noise.numbers(shape.rows * query_heads * shape.head_dim).iter().map(|x| 8.0 * x).collect();
+            let rows = positions(slots[head.len - 1].saturating_sub(2 * shape.rows as u32), shape.rows, &mut noise);
+            let window = Window { queries: &queries, positions: &rows, query_heads, scale: 0.4 };
+            for level in levels() {
+                let all = window_scores::cpu::window_rows(level, &window, kv_head, heads.len(), head.view(), &slots);
+                let got = window_scores::cpu::window_sums(level, &window, kv_head, heads.len(), head.view(), &slots);
+                let (all, got) = (all.expect("valid"), got.expect("valid"));
+                let mut expected = Vec::new();
+                for of_head in all.chunks_exact(rows.len() * head.len) {
+                    let term = |f: fn(f64) -> f64| -> Vec<f64> {
+                        let sum = |slot: usize| of_head.chunks_exact(head.len).map(|row| f(f64::from(row[slot]))).sum();
+                        (0..head.len).map(sum).collect()
+                    };
+                    expected.extend(term(|p| p));
+                    expected.extend(term(|p| p * p));
+                    expected.extend(term(|p| if p > 0.0 { -p * p.ln() } else { 0.0 }));
+                }
+                assert_close(&got, &expected, 4e-6, &format!("{shape:?} {codec:?} {level:?}"));
             }
         }
     }
@@ -254,6 +289,48 @@ fn key_norms_equal_their_reference() {
     assert_eq!(key_norm(Head::new(layout, &[], &[]).view()), Ok(vec![]));
     let infinite = Head::new(layout, &[f32::INFINITY; 16], &[0.0; 16]);
     assert_eq!(key_norm(infinite.view()), Ok(vec![f32::INFINITY]));
+}
+
+#[test]
+fn image_norms_equal_their_reference() {
+    let mut noise = Noise(27);
+    for (rows, cols, n) in
+        [(1, 1, 1), (31, 5, 7), (33, 64, 12), (576, 64, 203), (64, 64, 97), (80, 80, 13), (32, 128, 6)]
+    {
+        let (x, w) = (noise.numbers(n * cols), noise.numbers(rows * cols));
+        let panels = image_norms::pack(&w, cols);
+        for measure in [Measure::Magnitude, Measure::Form] {
+            if measure == Measure::Form && rows != cols {
+                continue;
+            }
+            let expected = image_norms::reference::image_norms(&x, &w, cols, measure);
+            // Terms of a form cancel each other.
+            let scale = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            for level in levels() {
+                let mut got = vec![0.0; n];
+                image_norms::cpu::image_norms(level, &mut got, &x, &panels, cols, measure);
+                for (got, expected) in got.iter().zip(&expected) {
+                    assert!(
+                        (f64::from(*got) - expected).abs() <= 2e-6 * scale,
+                        "{rows} {cols} {level:?}: {got} {expected}"
+                    );
+                }
+                // A vector alone has the same bits.
+                let mut one = [0.0];
+                image_norms::cpu::image_norms(level, &mut one, &x[(n - 1) * cols..], &panels, cols, measure);
+                assert_eq!(one[0], got[n - 1]);
+            }
+        }
+    }
+    let panels = image_norms::pack(&[f32::NAN, 1.0], 2);
+    let mut out = [0.0];
+    image_norms::image_norms(&mut out, &[1.0, 1.0], &panels, 2, Measure::Magnitude).expect("valid");
+    assert!(out[0].is_nan());
+    for (x, panels, measure) in [(3, 64, Measure::Magnitude), (2, 63, Measure::Magnitude), (2, 128, Measure::Form)] {
+        let (x, panels) = (vec![0.0; x], vec![0.0; panels]);
+        let result = image_norms::image_norms(&mut out, &x, &panels, 2, measure);
+        assert!(matches!(result, Err(Error::ShapeMismatch { .. })), "{result:?}");
+    }
 }
 
 dispatch! {

@@ -5,12 +5,12 @@ use ts_rs::TS;
 
 use super::{Allocate, Share, by_weight};
 use crate::about::{About, Asks, Describe, Reads};
-use crate::scorers::mean_and_variance;
-use crate::{LayerInput, Needs, attention, checks};
+use crate::attention::{self, Moments};
+use crate::{LayerInput, Needs, Scorer, checks};
 
 /// CAKE (arXiv 2503.12491, ICLR 2025): layers share the budget by how widely and how changeably their window looks, H^(1/τ₁) · V^(1/τ₂).
 ///
-/// H = −Σ a ln(a + 1e−10) and V = Σ of the variance over the window's rows (divisor rows − 1), both over all query heads and the slots before the
+/// H = −Σ a ln a (the published code adds 1e−10 for the sake of 0) and V = Σ of the variance over the window's rows (divisor rows − 1), both over all query heads and the slots before the
 /// window, whose attention is that of the whole row and so does not sum to 1. The published code cuts earlier layers again after each layer, which leads
 /// to the same shares; here all are known at once. The paper's τ for Llama 3.1 are 1.6 and 0.4 at 1024 slots, 1.6 and 0.6 at 128.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
@@ -42,6 +42,17 @@ impl Default for CakeLayers {
     }
 }
 
+impl CakeLayers {
+    fn of_moments(&self, moments: &[Vec<Vec<Moments>>]) -> f64 {
+        let (mut entropy, mut variance) = (0.0, 0.0);
+        for slot in moments.iter().flatten().flatten() {
+            entropy += slot.entropy;
+            variance += slot.variance;
+        }
+        entropy.max(0.0).powf(1.0 / self.spread) * variance.powf(1.0 / self.shift)
+    }
+}
+
 impl Allocate for CakeLayers {
     fn needs(&self) -> Needs {
         Needs { window_queries: self.window, ..Needs::default() }
@@ -52,18 +63,16 @@ impl Allocate for CakeLayers {
     }
 
     fn weigh<B: Block>(&self, layer: &LayerInput<B>, _: &Scores) -> Result<f64> {
-        let start = layer.seen.saturating_sub(self.window);
-        let (mut entropy, mut variance) = (0.0, 0.0);
-        for head in 0..layer.heads.len() {
-            let open = layer.slots_before(head, start);
-            for rows in attention::rows(layer, "cake", self.window, head)? {
-                let logs =
-                    rows.iter().flat_map(|row| &row[..open]).map(|&a| f64::from(a) * (f64::from(a) + 1e-10).ln());
-                entropy -= logs.sum::<f64>();
-                variance += mean_and_variance(&rows, open).iter().map(|(_, variance)| variance).sum::<f64>();
-            }
+        Ok(self.of_moments(&attention::moments(layer, "cake", self.window)?))
+    }
+
+    fn judge<B: Block>(&self, scorer: &Scorer, layer: &LayerInput<B>) -> Result<Option<(Scores, f64)>> {
+        let Scorer::Cake(scorer) = scorer else { return Ok(None) };
+        if scorer.window != self.window {
+            return Ok(None);
         }
-        Ok(entropy.max(0.0).powf(1.0 / self.spread) * variance.powf(1.0 / self.shift))
+        let moments = attention::moments(layer, "cake", self.window)?;
+        Ok(Some((scorer.of_moments(layer, &moments)?, self.of_moments(&moments))))
     }
 
     fn allocate(&self, budget: usize, layers: &[Share<'_>]) -> Vec<usize> {

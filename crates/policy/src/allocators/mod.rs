@@ -4,7 +4,7 @@ use headwise_core::{Result, Scores};
 use headwise_kernels::Block;
 
 use crate::registry::registry;
-use crate::{LayerInput, Needs};
+use crate::{LayerInput, Needs, Scorer};
 
 /// What a layer has to offer.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,12 @@ pub trait Allocate {
     fn weigh<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores) -> Result<f64> {
         let _ = (layer, scores);
         Ok(1.0)
+    }
+
+    /// A layer's scores and its weight at once, where the two come from the same observation.
+    fn judge<B: Block>(&self, scorer: &Scorer, layer: &LayerInput<B>) -> Result<Option<(Scores, f64)>> {
+        let _ = (scorer, layer);
+        Ok(None)
     }
 
     /// Slots per layer, `[layers]`: none above what it has available, summing to exactly `min(budget, Σ available)`.
@@ -68,6 +74,10 @@ impl Allocate for Allocator {
 
     fn weigh<B: Block>(&self, layer: &LayerInput<B>, scores: &Scores) -> Result<f64> {
         with_allocator!(self, allocator => allocator.weigh(layer, scores))
+    }
+
+    fn judge<B: Block>(&self, scorer: &Scorer, layer: &LayerInput<B>) -> Result<Option<(Scores, f64)>> {
+        with_allocator!(self, allocator => allocator.judge(scorer, layer))
     }
 
     fn allocate(&self, budget: usize, layers: &[Share<'_>]) -> Vec<usize> {

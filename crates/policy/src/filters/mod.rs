@@ -37,6 +37,7 @@ registry! {
         norm_rule::NormRule = "normRule",
         g_vote::GVote = "gVote",
         sim_layer::SimLayer = "simLayer",
+        fast_gen::FastGen = "fastGen",
     }
 }
 

@@ -3,12 +3,16 @@
 //! A gatherer takes the rows of a pass as they come. What it holds afterwards does not depend on how the prompt was cut.
 
 mod chunk_attention;
+mod echo;
 mod probe;
 mod query_moments;
+mod tokens;
 
 pub use chunk_attention::{ChunkAttention, ChunkGrid};
+pub use echo::Echo;
 pub use probe::{Probe, ProbeRows, ProbeText};
 pub use query_moments::{Moments, QueryMoments};
+pub use tokens::TokenClass;
 
 /// What a scorer needs beside keys and values, which are in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,6 +25,10 @@ pub struct Needs {
     pub query_moments: bool,
     /// The attention inside each chunk of a grid, every query seeing every key. It cannot be had later.
     pub chunk_attention: Vec<ChunkGrid>,
+    /// What the queries would look at in a second reading, in chunks of so many positions. It cannot be had later.
+    pub echo: Vec<usize>,
+    /// What kind of token each position holds.
+    pub token_classes: bool,
     /// Text to read behind the cache when it is compressed. Nothing is gathered before.
     pub probe: Option<Probe>,
 }
@@ -36,6 +44,12 @@ impl Needs {
                 self.chunk_attention.push(grid);
             }
         }
+        for chunk in other.echo {
+            if !self.echo.contains(&chunk) {
+                self.echo.push(chunk);
+            }
+        }
+        self.token_classes |= other.token_classes;
         self.probe = self.probe.or(other.probe);
         self
     }
@@ -51,6 +65,10 @@ pub struct Gathered<'a> {
     pub query_moments: Option<&'a QueryMoments>,
     /// Attention inside chunks, one a grid.
     pub chunk_attention: &'a [&'a ChunkAttention],
+    /// What the queries would look at in a second reading.
+    pub echo: &'a [&'a Echo],
+    /// Classes of the tokens, `[seen]`. `None` where there is no tokenizer.
+    pub token_classes: Option<&'a [TokenClass]>,
     /// What each slot gets of the attention of the policy's probe, laid out as `running_sums`.
     pub probe: Option<&'a [f32]>,
 }

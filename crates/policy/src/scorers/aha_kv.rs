@@ -60,8 +60,9 @@ impl Score for AhaKV {
             let open = layer.slots_before(head, start);
             let mut sums = vec![0.0f64; open];
             for row in attention::rows_at(layer, "ahaKV", self.window, head, gain)?.iter().flatten() {
-                sums.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p) / layer.shape.group as f64);
+                sums.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p));
             }
+            sums.iter_mut().for_each(|sum| *sum /= layer.shape.group as f64);
             let squares: Vec<f32> = rows::value_norms(view).into_iter().map(|norm| norm * norm).collect();
             let prior = Pool1d::Average { kernel: self.kernel }.run(&squares)?;
             let most = prior.iter().copied().fold(f32::MIN_POSITIVE, f32::max);

@@ -5,7 +5,8 @@ use ts_rs::TS;
 
 use super::{Score, with_window};
 use crate::about::{About, Asks, Describe, Reads};
-use crate::{LayerInput, Needs, attention, checks};
+use crate::attention::{self, Moments};
+use crate::{LayerInput, Needs, checks};
 
 /// CAKE's scores (arXiv 2503.12491, ICLR 2025): mean attention of the window's rows plus γ times its variance over them (divisor rows − 1), averaged over
 /// `kernel` neighbours, mean over the query heads of a KV head. A slot that is wanted now and then counts as one that is wanted always.
@@ -33,15 +34,21 @@ impl Default for Cake {
     }
 }
 
-/// Mean and variance (divisor rows − 1) of each of the first `open` slots over the rows of one query head.
-pub(crate) fn mean_and_variance(rows: &[Vec<f32>], open: usize) -> Vec<(f64, f64)> {
-    let count = rows.len().max(1) as f64;
-    let of_slot = |slot: usize| {
-        let mean = rows.iter().map(|row| f64::from(row[slot])).sum::<f64>() / count;
-        let squares: f64 = rows.iter().map(|row| (f64::from(row[slot]) - mean).powi(2)).sum();
-        (mean, squares / (count - 1.0).max(1.0))
-    };
-    (0..open).map(of_slot).collect()
+impl Cake {
+    /// Scores from what [`attention::moments`] says of each KV head.
+    pub(crate) fn of_moments<B: Block>(&self, layer: &LayerInput<B>, moments: &[Vec<Vec<Moments>>]) -> Result<Scores> {
+        let start = layer.seen.saturating_sub(self.window);
+        let head = |(head, moments): (usize, &Vec<Vec<Moments>>)| {
+            let mut scores = vec![0.0f32; layer.slots_before(head, start)];
+            for moments in moments {
+                let own = moments.iter().map(|slot| slot.mean + self.gamma * slot.variance);
+                let own = own.map(|score| (score / layer.shape.group as f64) as f32);
+                scores.iter_mut().zip(own).for_each(|(score, own)| *score += own);
+            }
+            Pool1d::Average { kernel: self.kernel }.run(&scores)
+        };
+        Ok(with_window(moments.iter().enumerate().map(head).collect::<Result<Vec<_>>>()?, &layer.lengths()))
+    }
 }
 
 impl Score for Cake {
@@ -54,19 +61,7 @@ impl Score for Cake {
     }
 
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
-        let start = layer.seen.saturating_sub(self.window);
-        let head = |head: usize| {
-            let open = layer.slots_before(head, start);
-            let mut scores = vec![0.0f32; open];
-            for rows in attention::rows(layer, "cake", self.window, head)? {
-                let moments = mean_and_variance(&rows, open).into_iter();
-                let own = moments.map(|(mean, variance)| (mean + self.gamma * variance) / layer.shape.group as f64);
-                scores.iter_mut().zip(own).for_each(|(score, own)| *score += own as f32);
-            }
-            Pool1d::Average { kernel: self.kernel }.run(&scores)
-        };
-        let rows = (0..layer.heads.len()).map(head).collect::<Result<Vec<_>>>()?;
-        Ok(with_window(rows, &layer.lengths()))
+        self.of_moments(layer, &attention::moments(layer, "cake", self.window)?)
     }
 
     fn validate(&self) -> Result<()> {

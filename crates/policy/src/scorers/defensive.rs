@@ -31,7 +31,7 @@ pub struct Defensive {
     /// Share of the mean attention that is put first, in [0, 1]. Default 0.9.
     #[ts(optional, as = "Option<_>")]
     pub mass: f64,
-    /// How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs an eighth.
+    /// How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs a tenth.
     #[ts(optional, as = "Option<_>")]
     pub norm: Norm,
 }
@@ -74,14 +74,16 @@ impl Defensive {
             let mut parts = Parts { mean: vec![0.0; open], scores: vec![0.0; open], window: 0.0 };
             for row in attention.iter().flatten() {
                 let (before, window) = row.split_at(open);
-                parts.window += window.iter().map(|&p| f64::from(p)).sum::<f64>() / count;
-                parts.mean.iter_mut().zip(before).for_each(|(mean, &p)| *mean += f64::from(p) / count);
+                parts.window += window.iter().map(|&p| f64::from(p)).sum::<f64>();
+                parts.mean.iter_mut().zip(before).for_each(|(mean, &p)| *mean += f64::from(p));
                 let pooled = Pool1d::Average { kernel: self.kernel }.run(before)?;
                 let sum = |row: &[f32]| row.iter().map(|&p| f64::from(p)).sum::<f64>();
                 let kept = sum(&pooled);
                 let scale = if kept > 0.0 { (sum(before) / kept) as f32 } else { 0.0 };
                 parts.scores.iter_mut().zip(&pooled).for_each(|(best, &p)| *best = best.max(p * scale));
             }
+            parts.window /= count;
+            parts.mean.iter_mut().for_each(|mean| *mean /= count);
             let floor = parts.scores.iter().map(|&s| f64::from(s)).sum::<f64>() / open.max(1) as f64;
             parts.scores.iter_mut().for_each(|score| *score = score.max(floor as f32));
             let mut norms = norms.mean(head, layer.shape.group, &layer.heads[head].all_values())?;

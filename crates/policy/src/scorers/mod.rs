@@ -53,6 +53,7 @@ registry! {
         lava::Lava = "lavaScores",
         cap_kv::CapKV = "capKV",
         reconstruction::Reconstruction = "reconstruction",
+        echo::EchoScores = "echo",
         instruction::Instruction = "instruction",
         local::Local = "local",
         weighted::Weighted = "weighted",
@@ -61,7 +62,6 @@ registry! {
     }
 }
 
-pub(crate) use cake::mean_and_variance;
 pub(crate) use defensive::Parts;
 pub(crate) use leverage::cholesky;
 pub(crate) use random::{gaussian, mix};

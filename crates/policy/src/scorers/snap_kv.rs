@@ -198,20 +198,23 @@ impl SnapKV {
         let rows = attention.chunks_exact(length).map(|row| &row[..open]);
         let (group, reduce) = (layer.shape.group, self.group.into());
         match self.order {
-            PoolOrder::GroupFirst => self.pool(group_reduce(&rows.collect::<Vec<_>>().concat(), group, reduce)?),
+            PoolOrder::GroupFirst => self.pool.run(group_reduce(&rows.collect::<Vec<_>>().concat(), group, reduce)?),
             PoolOrder::PoolFirst => {
-                let pooled = rows.map(|row| self.pool(row.to_vec())).collect::<Result<Vec<_>>>()?;
+                let pooled = rows.map(|row| self.pool.run(row.to_vec())).collect::<Result<Vec<_>>>()?;
                 group_reduce(&pooled.concat(), group, reduce)
             }
         }
     }
+}
 
-    fn pool(&self, row: Vec<f32>) -> Result<Vec<f32>> {
-        match self.pool {
-            Pooling::None {} => Ok(row),
-            Pooling::Average { kernel } => Pool1d::Average { kernel }.run(&row),
-            Pooling::Max { kernel } => Pool1d::Max { kernel }.run(&row),
-            Pooling::LookAhead { span, decay } => Pool1d::LookAhead { span, decay: decay as f32 }.run(&row),
+impl Pooling {
+    /// The scores of a head's slots, pooled.
+    pub(super) fn run(self, row: Vec<f32>) -> Result<Vec<f32>> {
+        match self {
+            Self::None {} => Ok(row),
+            Self::Average { kernel } => Pool1d::Average { kernel }.run(&row),
+            Self::Max { kernel } => Pool1d::Max { kernel }.run(&row),
+            Self::LookAhead { span, decay } => Pool1d::LookAhead { span, decay: decay as f32 }.run(&row),
         }
     }
 }

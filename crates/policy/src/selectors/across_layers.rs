@@ -48,14 +48,14 @@ impl AcrossLayers {
         (0..heads).map(move |head| total / heads + usize::from(head < total % heads))
     }
 
-    /// The scores as they compete: divided by the layer's sum.
-    fn scaled(&self, scores: &Scores) -> Scores {
-        let mut scores = scores.clone();
+    /// The scores as they compete, divided by the layer's sum, `[kv head]`.
+    fn scaled(&self, scores: &Scores) -> impl Iterator<Item = Vec<f32>> {
         let sum: f64 = scores.data().iter().map(|&score| f64::from(score)).sum();
-        if self.normalize && sum > 0.0 && sum.is_finite() {
-            scores.data_mut().iter_mut().for_each(|score| *score = (f64::from(*score) / sum) as f32);
-        }
-        scores
+        let sum = Some(sum).filter(|sum| self.normalize && *sum > 0.0 && sum.is_finite());
+        scores.iter().map(move |row| match sum {
+            Some(sum) => row.iter().map(|&score| (f64::from(score) / sum) as f32).collect(),
+            None => row.to_vec(),
+        })
     }
 }
 
@@ -71,10 +71,7 @@ impl Select for AcrossLayers {
     fn counts_of_layers(&self, layers: &[Candidates], budgets: &[usize]) -> Result<Vec<Vec<usize>>> {
         let budget = budgets.iter().sum();
         let heads: Vec<usize> = layers.iter().map(|layer| layer.scores.rows()).collect();
-        let mut all = Scores::from_rows(layers.iter().flat_map(|layer| {
-            let scaled = self.scaled(&layer.scores);
-            (0..scaled.rows()).map(|head| scaled.row(head).to_vec()).collect::<Vec<_>>()
-        }));
+        let mut all = Scores::from_rows(layers.iter().flat_map(|layer| self.scaled(&layer.scores)));
         for (head, floor) in self.floors(budget, all.rows().max(1)).enumerate().take(all.rows()) {
             for slot in topk(all.row(head), floor.min(all.row(head).len()))? {
                 all.row_mut(head)[slot as usize] = f32::INFINITY;
@@ -140,8 +137,7 @@ impl Stream {
 
     /// Takes the next layer's scores, `[kv head][candidate]`, not NaN. Afterwards [`counts`](Self::counts) says what of all layers so far can stay.
     pub fn push(&mut self, scores: &Scores) {
-        let scaled = self.rule.scaled(scores);
-        for row in scaled.iter() {
+        for row in self.rule.scaled(scores) {
             let head = self.counts.len();
             let floor = self.floors.get(head).copied().unwrap_or(0).min(row.len());
             let mut order: Vec<usize> = (0..row.len()).collect();

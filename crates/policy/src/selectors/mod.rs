@@ -1,6 +1,6 @@
 //! Which slots stay, given their scores and the budget.
 
-use headwise_core::{Ragged, Result, Scores};
+use headwise_core::{Error, Ragged, Result, Scores};
 use headwise_kernels::topk;
 use rayon::prelude::*;
 
@@ -60,6 +60,9 @@ registry! {
         shared::Shared = "shared",
         chunks::Chunks = "chunks",
         per_chunk::PerChunk = "perChunk",
+        head_weights::HeadWeights = "headWeights",
+        crush::Crush = "crush",
+        composite::Composite = "composite",
     }
 }
 
@@ -96,6 +99,7 @@ impl Select for Selector {
 pub(crate) use across_heads::counts;
 pub use across_layers::Stream;
 pub(crate) use chunks::best_chunks;
+pub use crush::Anchor;
 
 impl Default for Selector {
     fn default() -> Self {
@@ -121,14 +125,20 @@ pub(crate) fn even_counts(layer: &Candidates, budget: usize) -> Vec<usize> {
 }
 
 impl Candidates {
-    /// The sum of the heads' scores, `[candidate]`. [`Error::UnsupportedFeature`] when the heads do not hold the same positions.
-    fn joined(&self, selector: &str) -> Result<Vec<f32>> {
-        if self.positions.iter().any(|row| *row != self.positions[0]) {
-            return Err(headwise_core::Error::UnsupportedFeature {
+    /// [`Error::UnsupportedFeature`] when the heads do not hold the same positions.
+    fn aligned(&self, selector: &str) -> Result<()> {
+        match self.positions.iter().all(|row| *row == self.positions[0]) {
+            true => Ok(()),
+            false => Err(Error::UnsupportedFeature {
                 feature: format!("selector {selector} on"),
                 value: "heads in which different positions compete".into(),
-            });
+            }),
         }
+    }
+
+    /// The sum of the heads' scores, `[candidate]`, where they are [`aligned`](Self::aligned).
+    fn joined(&self, selector: &str) -> Result<Vec<f32>> {
+        self.aligned(selector)?;
         let mut sum = vec![0.0f64; self.positions.first().map_or(0, Vec::len)];
         for row in self.scores.iter() {
             sum.iter_mut().zip(row).for_each(|(sum, &score)| *sum += f64::from(score));

@@ -177,6 +177,8 @@ impl Layer {
                 running_sums: self.running_sums.as_deref(),
                 query_moments: self.moments.as_ref(),
                 chunk_attention: &gathered,
+                echo: &[],
+                token_classes: None,
                 probe: None,
             },
             model: ModelView { output, rotation: Some(rotation) },
