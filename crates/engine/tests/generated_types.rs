@@ -1,15 +1,12 @@
-//! The committed TypeScript types are those of the Rust types.
+//! The committed TypeScript types and the table of policies are those of the Rust types.
 
 use std::path::Path;
 
 #[test]
 fn generated_files_are_current() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ts/generated");
-    for (name, text) in headwise_engine::generated_files().unwrap() {
-        let committed = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-        assert!(
-            committed == text,
-            "ts/generated/{name} is stale: cargo run --release -p headwise-engine --bin export_types"
-        );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (path, text) in headwise_engine::generated_files().unwrap() {
+        let committed = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+        assert!(committed == text, "{path} is stale: cargo run --release -p headwise-engine --bin export_types");
     }
 }

@@ -12,6 +12,7 @@
 //! Budgets are met exactly, ties go to the lower position, NaN is an error. [`Compat`] reproduces a published implementation,
 //! with its rounding, instead. Defaults live here and nowhere else.
 
+mod about;
 mod allocators;
 mod attention;
 mod budget;
@@ -32,7 +33,9 @@ mod scorers;
 mod second_stage;
 mod selectors;
 mod spec;
+mod table;
 
+pub use about::{About, Asks, Describe, Described, Reads};
 pub use allocators::{Allocate, Allocator, CakeLayers, DynamicKVLayers, Entropy, Pyramid, Share, Uniform, Weights};
 pub use budget::{Budget, apportion};
 pub use compat::Compat;
@@ -57,3 +60,4 @@ pub use selectors::{
     Selector, Shared, Stream,
 };
 pub use spec::{PolicySpec, ScorerPolicy};
+pub use table::policies_md;

@@ -1,7 +1,7 @@
 //! One line a member: how scorers, allocators, selectors and presets become one enum, one union in TypeScript and one dispatch.
 
 /// Declares the members of a family. Each line `module::Type = "kind"` names the file `module.rs` beside the invocation, its
-/// options struct and the `kind` of its JSON form. Produces the tagged enum, `KINDS`, `kind()`, `From<Type>`, and a macro
+/// options struct and the `kind` of its JSON form. Produces the tagged enum, `KINDS`, `kind()`, `described()`, `From<Type>`, and a macro
 /// (named after `via`) that runs one expression on whichever member a value holds: static dispatch, no trait objects.
 /// The first token is a `$` for that inner macro.
 macro_rules! registry {
@@ -25,6 +25,11 @@ macro_rules! registry {
         impl $Enum {
             /// Every `kind`, in the order of the registry.
             pub const KINDS: &'static [&'static str] = &[$($kind),+];
+
+            /// Every member as `docs/policies.md` has it: what does not [`Describe`](crate::Describe) itself does not compile.
+            pub fn described() -> Vec<crate::Described> {
+                vec![$( crate::Described::of::<$Type>($kind) ),+]
+            }
 
             /// The `kind` of this value.
             pub fn kind(&self) -> &'static str {

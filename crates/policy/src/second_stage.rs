@@ -5,6 +5,7 @@ use headwise_kernels::{Block, topk};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use crate::about::{About, Asks, Describe, Reads};
 use crate::output_norms::{Bounds, Norm, OutputNorms};
 use crate::selectors::Candidates;
 use crate::{LayerInput, checks};
@@ -25,6 +26,11 @@ pub struct SecondStage {
     /// How the length of v W_O is measured. Default `"l1"`, the paper's.
     #[ts(optional, as = "Option<_>")]
     pub norm: Norm,
+}
+
+impl Describe for SecondStage {
+    const ABOUT: About =
+        About { source: "arXiv 2502.03805", asks: Asks::Either, reads: &[Reads::Values, Reads::Output], deviates: "" };
 }
 
 impl Default for SecondStage {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Allocate, Share, by_weight};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::attention::{self, Moments};
 use crate::{LayerInput, Needs, Scorer, checks};
 
@@ -24,6 +25,15 @@ pub struct CakeLayers {
     /// τ₂, positive. Default 1.
     #[ts(optional, as = "Option<_>")]
     pub shift: f64,
+}
+
+impl Describe for CakeLayers {
+    const ABOUT: About = About {
+        source: "arXiv 2503.12491",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "All layers are known at once, where the code trims earlier ones as it goes; τ₁ = τ₂ = 1, which the paper tunes.",
+    };
 }
 
 impl Default for CakeLayers {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Allocate, Share, by_weight};
+use crate::about::{About, Asks, Describe};
 use crate::{apportion, selectors};
 
 /// DynamicKV (arXiv 2412.14838): layers share the budget by how many of the best scores of all layers are theirs; inside a layer heads are equal.
@@ -15,6 +16,15 @@ pub struct DynamicKVLayers {
     /// Least share of an even share that a layer gets, in [0, 1]. Default 0.1.
     #[ts(optional, as = "Option<_>")]
     pub least: f64,
+}
+
+impl Describe for DynamicKVLayers {
+    const ABOUT: About = About {
+        source: "arXiv 2412.14838",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "Largest remainder and a floor that holds; the code cuts in integers, gives the rest to the last layer and caps a layer at ten times its share.",
+    };
 }
 
 impl Default for DynamicKVLayers {

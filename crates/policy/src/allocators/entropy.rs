@@ -5,11 +5,21 @@ use ts_rs::TS;
 
 use super::{Allocate, Share, by_weight};
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe};
 
 /// LAVa (arXiv 2509.09754): layers share the budget by the entropy of their scores, −Σ p ln p / ln N with p the scores of all heads divided by their
 /// sum: a layer whose scores are spread evenly needs more slots. For scores that are not negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
 pub struct Entropy {}
+
+impl Describe for Entropy {
+    const ABOUT: About = About {
+        source: "arXiv 2509.09754",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "All layers are known at once, and shares are rounded by largest remainder; the code truncates as it goes.",
+    };
+}
 
 impl Entropy {
     /// In [0, 1]: 0 when one slot has everything, 1 when all have the same.

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Allocate, Share, by_weight};
+use crate::about::{About, Asks, Describe};
 
 /// PyramidKV (arXiv 2406.02069): a straight line from the first layer down to the last.
 ///
@@ -15,6 +16,15 @@ pub struct Pyramid {
     /// Steepness β, at least 1 (flat). Default 20, as in the paper.
     #[ts(optional, as = "Option<_>")]
     pub beta: usize,
+}
+
+impl Describe for Pyramid {
+    const ABOUT: About = About {
+        source: "arXiv 2406.02069",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "Largest remainder, so that the sum is the budget; the published codes lose or repeat slots.",
+    };
 }
 
 impl Default for Pyramid {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Allocate, Share, by_weight};
+use crate::about::{About, Asks, Describe};
 
 /// Layers share the budget by given weights: those of a calibration, or of a search as in EvolKV (arXiv 2509.08315); kvpress's
 /// PerLayerCompressionPress.
@@ -10,6 +11,15 @@ use super::{Allocate, Share, by_weight};
 pub struct Weights {
     /// One number a layer, not negative; only their proportions matter. Layers that the list does not reach weigh as much as its last.
     pub weights: Vec<f64>,
+}
+
+impl Describe for Weights {
+    const ABOUT: About = About {
+        source: "arXiv 2509.08315, kvpress",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "The weights are given: EvolKV's search for them is not here.",
+    };
 }
 
 impl Allocate for Weights {

@@ -31,6 +31,37 @@ pub enum Compat {
 }
 
 impl Compat {
+    /// Every source.
+    pub const ALL: [Self; 4] = [Self::Kvpress, Self::Adakv, Self::KvcacheFactory, Self::DefensiveKv];
+
+    /// Its name in JSON, where it is public, and what of its arithmetic is reproduced.
+    pub fn about(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Kvpress => (
+                "kvpress",
+                "github.com/NVIDIA/kvpress 0.5.5",
+                "T · (1 − ratio) is truncated, in a pyramid rounded half to even. The window competes with the largest score + 1 and is lost when \
+                 the budget is below it.",
+            ),
+            Self::Adakv => (
+                "adakv",
+                "github.com/FFY0/AdaKV at efe4e2ee",
+                "The window comes on top. Heads are rounded one by one, so that their sum drifts; pyramids are integers.",
+            ),
+            Self::KvcacheFactory => (
+                "kvcacheFactory",
+                "github.com/Zefan-Cai/KVCache-Factory at c97f9d70",
+                "The window comes on top. Pyramids are integers, and flat for short prompts. In streamingLLM sinks take what the recent tokens leave.",
+            ),
+            Self::DefensiveKv => (
+                "defensiveKv",
+                "github.com/FFY0/DefensiveKV at 9251b95e",
+                "Window and first stage compete with the largest score of their layer, by which a layer can lose them. The window's share is read \
+                 from the columns before it.",
+            ),
+        }
+    }
+
     /// [`Error::UnsupportedFeature`] for what the source does not have.
     pub(crate) fn validate(self, policy: &Policy) -> Result<()> {
         let sinks = if matches!(policy.scorer, Scorer::Recency(_)) { policy.protect.sinks } else { 0 };
@@ -89,12 +120,7 @@ impl Compat {
     }
 
     fn lacks(self, what: &str) -> Error {
-        let name = match self {
-            Self::Kvpress => "kvpress",
-            Self::Adakv => "adakv",
-            Self::KvcacheFactory => "kvcacheFactory",
-            Self::DefensiveKv => "defensiveKv",
-        };
+        let (name, ..) = self.about();
         Error::UnsupportedFeature { feature: format!("compat {name}"), value: what.into() }
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Admit;
+use crate::about::{About, Asks, Describe, Reads};
 use crate::gather::TokenClass;
 use crate::{LayerInput, Needs, attention, checks};
 
@@ -29,6 +30,15 @@ pub struct FastGen {
     /// Last queries that are asked, 1 to 4096. Default 32.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
+}
+
+impl Describe for FastGen {
+    const ABOUT: About = About {
+        source: "arXiv 2310.01801",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "The last 32 queries decide, once; the paper asks all rows and goes on at every step of decoding. The mean over the query heads is ours.",
+    };
 }
 
 impl Default for FastGen {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Admit;
+use crate::about::{About, Asks, Describe, Reads};
 use crate::gather::{Moments, QueryMoments};
 use crate::scorers::{cholesky, gaussian, mix};
 use crate::{LayerInput, Needs, attention, rows};
@@ -26,6 +27,15 @@ pub struct GVote {
     /// Other seeds, other draws. Default 0.
     #[ts(optional, as = "Option<_>")]
     pub seed: u32,
+}
+
+impl Describe for GVote {
+    const ABOUT: About = About {
+        source: "arXiv 2509.03136",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Keys, Reads::Rotation],
+        deviates: "Queries are drawn, where the paper draws hidden states, which is the same but for models that normalise queries; no public code.",
+    };
 }
 
 /// Positions that the statistics leave out: attention sinks.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Admit;
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, attention};
 
 /// ReFreeKV, first DBudgetKV (arXiv 2502.16886): of each head the fewest slots, in the scorer's order, without which the norm of the last query's attention
@@ -20,6 +21,15 @@ pub struct NormRule {
     /// First slots that come before all others, whatever their score. Default 4.
     #[ts(optional, as = "Option<_>")]
     pub sinks: usize,
+}
+
+impl Describe for NormRule {
+    const ABOUT: About = About {
+        source: "arXiv 2502.16886",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "Each head decides for itself and sinks count; the code decides once a layer and leaves them out of the norm.",
+    };
 }
 
 impl Default for NormRule {

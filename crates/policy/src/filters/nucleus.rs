@@ -5,6 +5,7 @@ use ts_rs::TS;
 
 use super::Admit;
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe};
 
 /// Of each head the fewest slots, best first, that together hold the share `mass` of its scores: a head that looks at little keeps little. For scores
 /// that are not negative.
@@ -14,6 +15,10 @@ pub struct Nucleus {
     /// Share of the scores' sum, in (0, 1]. Default 0.95.
     #[ts(optional, as = "Option<_>")]
     pub mass: f64,
+}
+
+impl Describe for Nucleus {
+    const ABOUT: About = About { source: "common", asks: Asks::Either, reads: &[], deviates: "" };
 }
 
 impl Default for Nucleus {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Admit;
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, attention, checks};
 
 /// SimLayerKV (arXiv 2410.13846): a lazy layer, whose last queries look at little but the first and the most recent tokens, keeps only those; the
@@ -27,6 +28,15 @@ pub struct SimLayer {
     /// Last queries that are asked, 1 to 4096. Default 1.
     #[ts(optional, as = "Option<_>")]
     pub last: usize,
+}
+
+impl Describe for SimLayer {
+    const ABOUT: About = About {
+        source: "arXiv 2410.13846",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "A lazy layer keeps what was measured; kvpress keeps other recent tokens.",
+    };
 }
 
 impl Default for SimLayer {

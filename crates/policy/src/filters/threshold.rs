@@ -5,12 +5,17 @@ use ts_rs::TS;
 
 use super::Admit;
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe};
 
 /// Slots whose score is at least a number (as in kvpress's DMSPress).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
 pub struct Threshold {
     /// The least score, in the scorer's own units.
     pub least: f64,
+}
+
+impl Describe for Threshold {
+    const ABOUT: About = About { source: "kvpress", asks: Asks::Either, reads: &[], deviates: "" };
 }
 
 impl Admit for Threshold {

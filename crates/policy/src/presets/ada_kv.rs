@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe};
 use crate::{AcrossHeads, Common, PolicySpec, Selector, SnapKV};
 
 /// Ada-KV (arXiv 2407.11550) over any other policy: the heads of a layer compete for its slots.
@@ -20,6 +21,15 @@ pub struct AdaKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for AdaKVPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2407.11550",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "A layer's sum is exact; the published code rounds head by head, and its sum drifts.",
+    };
 }
 
 impl Default for AdaKVPolicy {

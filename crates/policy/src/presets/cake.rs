@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{Cake, CakeLayers, Common};
 
 /// CAKE (arXiv 2503.12491, ICLR 2025): scores of mean and variance, layers share by how widely and how changeably they look.
@@ -21,6 +22,15 @@ pub struct CakePolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for CakePolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2503.12491",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "Layers share once all are read, where the code trims earlier ones as it goes; τ₁ = τ₂ = 1, which the paper tunes for each model.",
+    };
 }
 
 impl Default for CakePolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{Chunks, Common, SnapKV};
 
 /// ChunkKV (arXiv 2502.00299): SnapKV scores, whole chunks of neighbouring tokens stay, the same in every head of a layer.
@@ -18,6 +19,15 @@ pub struct ChunkKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for ChunkKVPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2502.00299",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "The chunk in which the budget ends is cut, so that the budget is met; layers reuse each other's choice only when asked to.",
+    };
 }
 
 impl Expand for ChunkKVPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe};
 use crate::{Common, Instruction, Shared};
 
 /// CItruS (arXiv 2406.12018), standard cache: what an instruction's tokens attend to, the same tokens in all heads of a layer.
@@ -17,6 +18,15 @@ pub struct CitrusPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for CitrusPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2406.12018",
+        asks: Asks::Agnostic,
+        reads: &[],
+        deviates: "Cut once, where the paper cuts after every 256 tokens; its variant with a second cache for the instruction is not here.",
+    };
 }
 
 impl Expand for CitrusPolicy {

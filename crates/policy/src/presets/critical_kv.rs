@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{AcrossHeads, Common, SecondStage, SnapKV};
 
 /// CriticalAdaKV (arXiv 2502.03805, ICML 2026): Ada-KV over SnapKV settles how many slots each head keeps; half of them are chosen by attention, the rest by
@@ -22,6 +23,15 @@ pub struct CriticalAdaKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for CriticalAdaKVPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2502.03805",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values, Reads::Output],
+        deviates: "Heads share as in `acrossHeads`; kvpress forces each head's floor before they compete.",
+    };
 }
 
 impl Expand for CriticalAdaKVPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Expand;
+use crate::about::{About, Asks, Describe};
 use crate::{Allocator, Common, Filter, Scorer, SecondStage, Selector};
 
 /// The composed form: any scorer with any allocator and selector.
@@ -29,6 +30,10 @@ pub struct CustomPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for CustomPolicy {
+    const ABOUT: About = About { source: "ours", asks: Asks::Either, reads: &[], deviates: "" };
 }
 
 impl CustomPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::filters::FastGen;
 use crate::{Common, Pooling, SnapKV};
 
@@ -18,6 +19,15 @@ pub struct FastGenPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for FastGenPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2310.01801",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "As in the filter; that a budget caps it, and by which scores, is ours.",
+    };
 }
 
 impl Expand for FastGenPolicy {

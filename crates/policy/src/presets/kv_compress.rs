@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{AcrossLayers, Common, GroupReduce, Pooling, RowReduce, SnapKV};
 
 /// KV-Compress (arXiv 2410.00161): squared attention of the last queries, summed over them and the query heads of a KV head; layers and heads compete. One
@@ -16,6 +17,15 @@ pub struct KVCompressPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for KVCompressPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2410.00161",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "Slot by slot, where the published system evicts whole blocks.",
+    };
 }
 
 impl Default for KVCompressPolicy {

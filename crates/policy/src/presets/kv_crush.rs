@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{Common, Crush, SnapKV};
 
 /// KVCrush (arXiv 2503.00022): SnapKV scores, part of what a head keeps stands for the rest.
@@ -18,6 +19,15 @@ pub struct KVCrushPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for KVCrushPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2503.00022",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "As in the selector: slot by slot, where the published codes work on pages.",
+    };
 }
 
 impl Expand for KVCrushPolicy {

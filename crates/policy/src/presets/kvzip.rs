@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe};
 use crate::{AcrossLayers, Common, Protect, Reconstruction};
 
 /// KVzip (arXiv 2505.23416), for questions that are not known yet: what the model needs to repeat the text, the best of the whole cache.
@@ -23,6 +24,15 @@ pub struct KvzipPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for KvzipPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2505.23416",
+        asks: Asks::Agnostic,
+        reads: &[],
+        deviates: "Scores are those of `reconstruction`; head-level eviction is not here.",
+    };
 }
 
 impl Default for KvzipPolicy {

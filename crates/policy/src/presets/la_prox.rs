@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{AcrossLayers, Common, GroupReduce, Pooling, RowReduce, SnapKV, Weight};
 
 /// LaProx (arXiv 2605.07234): the norm of a slot's attention over the window times the norm of what its value becomes, ‖A_j‖₂ · ‖v_j W_O‖₂, mean over
@@ -19,6 +20,15 @@ pub struct LaProxPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for LaProxPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2605.07234",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values, Reads::Output],
+        deviates: "There is no official code, and how the mean over query heads meets their own W_O is not said: here the whole product is averaged.",
+    };
 }
 
 impl Default for LaProxPolicy {

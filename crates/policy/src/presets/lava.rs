@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{AcrossHeads, Common, Entropy, Lava};
 
 /// LAVa (arXiv 2509.09754): layers share by the entropy of their scores, heads of a layer compete.
@@ -18,6 +19,15 @@ pub struct LavaPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for LavaPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2509.09754",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values],
+        deviates: "Layers share once all are read, where the code trims earlier ones as it goes.",
+    };
 }
 
 impl Expand for LavaPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{AcrossLayers, Common, Defensive};
 
 /// Layer-DefensiveKV (arXiv 2510.13334): defensive scores, all layers and heads compete.
@@ -15,6 +16,15 @@ pub struct LayerDefensiveKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for LayerDefensiveKVPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2510.13334",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values, Reads::Output],
+        deviates: "Scores are those of `defensive`; the window is set aside, where the published code lets it compete and can lose it.",
+    };
 }
 
 impl Expand for LayerDefensiveKVPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{AcrossLayers, Common, GroupReduce, Norm, Pooling, Protect, RowReduce, SnapKV, Weight, WeightBy};
 
 /// Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by the length of its value, the best
@@ -36,6 +37,11 @@ pub struct LookaheadPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for LookaheadPolicy {
+    const ABOUT: About =
+        About { source: "ours", asks: Asks::Aware, reads: &[Reads::Keys, Reads::Values], deviates: "" };
 }
 
 impl Default for LookaheadPolicy {

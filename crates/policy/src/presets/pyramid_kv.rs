@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{Common, Pyramid, SnapKV};
 
 /// PyramidKV (arXiv 2406.02069): SnapKV scores, lower layers keep more than higher ones.
@@ -18,6 +19,15 @@ pub struct PyramidKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for PyramidKVPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2406.02069",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "Layers are rounded by largest remainder, so that their sum is the budget; the published codes truncate.",
+    };
 }
 
 impl Expand for PyramidKVPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{Common, NormRule, Protect, Recency};
 
 /// ReFreeKV, first DBudgetKV (arXiv 2502.16886): the budget comes out of the text: first tokens, then from the newest backwards as many as the last
@@ -19,6 +20,15 @@ pub struct RefreeKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for RefreeKVPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2502.16886",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "Each head decides for itself and sinks count, where the code decides once a layer and leaves them out of the norm.",
+    };
 }
 
 impl Default for RefreeKVPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{Common, GroupReduce, Pooling, Protect, SnapKV};
 
 /// SAGE-KV (arXiv 2503.08879): the attention of the prompt's last query alone, mean over the query heads of a KV head; first and recent tokens stay.
@@ -18,6 +19,15 @@ pub struct SageKVPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for SageKVPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2503.08879",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "No public code was found: the mean over the query heads and the sizes of both ends are our choice.",
+    };
 }
 
 impl Default for SageKVPolicy {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
+use crate::about::{About, Asks, Describe};
 use crate::{Common, Protect, Recency};
 
 /// StreamingLLM (arXiv 2309.17453): attention sinks and the most recent tokens, the same in every head.
@@ -18,6 +19,15 @@ pub struct StreamingLLMPolicy {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub common: Common,
+}
+
+impl Describe for StreamingLLMPolicy {
+    const ABOUT: About = About {
+        source: "arXiv 2309.17453",
+        asks: Asks::Agnostic,
+        reads: &[],
+        deviates: "Tokens keep their positions, where the paper counts positions by what is left.",
+    };
 }
 
 impl Default for StreamingLLMPolicy {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, attention, checks, rows};
 
 /// AhaKV (arXiv 2506.03762): attention of the last queries, sharpened as much as length blunts it, times a prior from the values.
@@ -21,6 +22,15 @@ pub struct AhaKV {
     /// Odd width of the average of the values' prior. Default 7.
     #[ts(optional, as = "Option<_>")]
     pub kernel: usize,
+}
+
+impl Describe for AhaKV {
+    const ABOUT: About = About {
+        source: "arXiv 2506.03762",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values],
+        deviates: "There is no official code, and the width of the values' average is in no public source: 7 here.",
+    };
 }
 
 impl Default for AhaKV {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::attention::{self, Moments};
 use crate::{LayerInput, Needs, checks};
 
@@ -21,6 +22,10 @@ pub struct Cake {
     /// Odd width of the average. Default 5.
     #[ts(optional, as = "Option<_>")]
     pub kernel: usize,
+}
+
+impl Describe for Cake {
+    const ABOUT: About = About { source: "arXiv 2503.12491", asks: Asks::Aware, reads: &[Reads::Keys], deviates: "" };
 }
 
 impl Default for Cake {

@@ -7,6 +7,7 @@ use ts_rs::TS;
 use super::expected_attention::MeanTurn;
 use super::leverage::{Factor, cholesky};
 use super::{Score, with_first};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::gather::QueryMoments;
 use crate::{LayerInput, Needs, checks};
 
@@ -31,6 +32,15 @@ pub struct CapKV {
     /// Positions to come that are averaged over, 1 to 65536. Default 512.
     #[ts(optional, as = "Option<_>")]
     pub future: usize,
+}
+
+impl Describe for CapKV {
+    const ABOUT: About = About {
+        source: "arXiv 2604.25975, kvpress",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Keys, Reads::Values, Reads::Rotation],
+        deviates: "Weights come from the cosine, as in kvpress; the paper takes the product itself, which ranks otherwise.",
+    };
 }
 
 impl Default for CapKV {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{LeverageScore, NonCausal, Score};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, checks};
 
 /// Compactor (arXiv 2507.08143): leverage of the keys and non-causal attention, blending · z(leverage) + z(attention).
@@ -28,6 +29,15 @@ pub struct Compactor {
     /// How attention is computed.
     #[ts(optional, as = "Option<_>")]
     pub attention: NonCausal,
+}
+
+impl Describe for Compactor {
+    const ABOUT: About = About {
+        source: "arXiv 2507.08143",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Keys, Reads::Values, Reads::Rotation],
+        deviates: "Blending is 0.5, not the compression ratio, so that scores do not depend on the budget; the rest as in `leverage` and `nonCausal`.",
+    };
 }
 
 impl Default for Compactor {

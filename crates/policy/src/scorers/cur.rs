@@ -5,6 +5,7 @@ use ts_rs::TS;
 
 use super::Score;
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe, Reads};
 use crate::rows::{each_key, each_value};
 
 /// CUR decomposition's leverage (CurDKV, arXiv 2509.15038, as in kvpress): squared norms ‖k‖² and ‖v‖² stand for the leverage scores of the
@@ -23,6 +24,15 @@ pub struct Cur {
     /// Slots of a block in which norms are made comparable; 0: no blocks. Default 16.
     #[ts(optional, as = "Option<_>")]
     pub block: usize,
+}
+
+impl Describe for Cur {
+    const ABOUT: About = About {
+        source: "arXiv 2509.15038, kvpress",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Keys, Reads::Values],
+        deviates: "kvpress's form, in which squared norms stand for leverage.",
+    };
 }
 
 /// What leverage is made of.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::output_norms::{Norm, OutputNorms};
 use crate::{LayerInput, Needs, attention, checks, rows};
 
@@ -33,6 +34,15 @@ pub struct Defensive {
     /// How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs a tenth.
     #[ts(optional, as = "Option<_>")]
     pub norm: Norm,
+}
+
+impl Describe for Defensive {
+    const ABOUT: About = About {
+        source: "arXiv 2510.13334",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values, Reads::Output],
+        deviates: "The window's share is that of the window and the slot that crosses `mass` is in, where the code errs; normalised over heads as in the code.",
+    };
 }
 
 impl Default for Defensive {

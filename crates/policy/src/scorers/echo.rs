@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Pooling, Score};
+use crate::about::{About, Asks, Describe};
 use crate::{LayerInput, Needs, checks};
 
 /// What the text's own queries would look at if it were read once more: our estimate of KVzip's reconstruction without a second reading.
@@ -20,6 +21,10 @@ pub struct EchoScores {
     /// Pooling along the slots. Default none.
     #[ts(optional, as = "Option<_>")]
     pub pool: Pooling,
+}
+
+impl Describe for EchoScores {
+    const ABOUT: About = About { source: "ours", asks: Asks::Agnostic, reads: &[], deviates: "" };
 }
 
 impl Default for EchoScores {

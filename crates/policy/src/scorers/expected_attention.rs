@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_first};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::gather::{Moments, QueryMoments};
 use crate::{LayerInput, Needs, checks, rows};
 
@@ -33,6 +34,15 @@ pub struct ExpectedAttention {
     /// ε, added before the value's norm comes in, not negative. Default 0 (kvpress's leaderboard uses 0.01 to 0.02 where heads compete).
     #[ts(optional, as = "Option<_>")]
     pub epsilon: f64,
+}
+
+impl Describe for ExpectedAttention {
+    const ABOUT: About = About {
+        source: "arXiv 2510.00636, kvpress",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Keys, Reads::Values, Reads::Rotation],
+        deviates: "",
+    };
 }
 
 impl Default for ExpectedAttention {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, attention, checks};
 
 /// FINCH (TACL 2024, as in kvpress): attention of the question's tokens, each row multiplied by the tokens that it sees, so that rows weigh alike.
@@ -16,6 +17,15 @@ pub struct Finch {
     /// Last tokens whose queries vote and which stay: those of the question, 1 to 4096. Default 32.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
+}
+
+impl Describe for Finch {
+    const ABOUT: About = About {
+        source: "arXiv 2408.00167, kvpress",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "Rows are weighed by the tokens that they see, in kvpress by one less; the paper has one choice a layer and reads in chunks.",
+    };
 }
 
 impl Default for Finch {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{GroupReduce, Score, with_window};
+use crate::about::{About, Asks, Describe};
 use crate::{LayerInput, Needs};
 
 /// H2O (arXiv 2306.14048), heavy hitters: all the attention that a slot has ever got, and the most recent tokens.
@@ -20,6 +21,15 @@ pub struct H2O {
     /// How the query heads of a KV head are reduced. Default `"mean"`.
     #[ts(optional, as = "Option<_>")]
     pub group: GroupReduce,
+}
+
+impl Describe for H2O {
+    const ABOUT: About = About {
+        source: "arXiv 2306.14048",
+        asks: Asks::Agnostic,
+        reads: &[],
+        deviates: "Cut once after the prompt, as in KVCache-Factory; the paper evicts at every step.",
+    };
 }
 
 impl Default for H2O {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Score;
+use crate::about::{About, Asks, Describe};
 use crate::gather::{Probe, ProbeRows, ProbeText};
 use crate::{LayerInput, Needs};
 
@@ -16,6 +17,15 @@ pub struct Instruction {
     /// What is read. Default `"\n\nWhat are the key facts of the text above?"`.
     #[ts(optional, as = "Option<_>")]
     pub text: String,
+}
+
+impl Describe for Instruction {
+    const ABOUT: About = About {
+        source: "arXiv 2406.12018",
+        asks: Asks::Agnostic,
+        reads: &[],
+        deviates: "The default text is ours; each KV head has its own mean, which `shared` adds up to the code's choice for the layer.",
+    };
 }
 
 impl Default for Instruction {

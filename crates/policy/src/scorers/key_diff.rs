@@ -5,12 +5,18 @@ use ts_rs::TS;
 
 use super::Score;
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe, Reads};
 use crate::rows::each_key;
 
 /// KeyDiff (arXiv 2504.15364): score −cos(k, anchor), where the anchor is the mean of the head's normalised keys: keys that are
 /// unlike the others stay. Needs no queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
 pub struct KeyDiff {}
+
+impl Describe for KeyDiff {
+    const ABOUT: About =
+        About { source: "arXiv 2504.15364", asks: Asks::Agnostic, reads: &[Reads::Keys], deviates: "" };
+}
 
 impl Score for KeyDiff {
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {

@@ -5,6 +5,7 @@ use ts_rs::TS;
 
 use super::Score;
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe, Reads};
 use crate::rows::{each_key, each_value};
 
 /// LagKV (arXiv 2504.04704): slots stay whose keys and values spread most when they are measured by those that follow.
@@ -28,6 +29,15 @@ pub struct LagKV {
     /// Let slots of different partitions compete by their softmax instead of ranking them within their own. Default false.
     #[ts(optional, as = "Option<_>")]
     pub cross_partition: bool,
+}
+
+impl Describe for LagKV {
+    const ABOUT: About = About {
+        source: "arXiv 2504.04704",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Keys, Reads::Values],
+        deviates: "A channel in which the next partition does not vary counts as 0; the source divides by zero.",
+    };
 }
 
 impl Default for LagKV {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{GroupReduce, PoolOrder, Pooling, RowReduce, Score, SnapKV, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, checks, rows};
 
 /// LAVa's scores (arXiv 2509.09754): SnapKV's attention (maximum pooling) times the largest ‖v‖₁ of the head's slots before the window; maximum over the
@@ -19,6 +20,15 @@ pub struct Lava {
     /// Odd width of the maximum. Default 7.
     #[ts(optional, as = "Option<_>")]
     pub kernel: usize,
+}
+
+impl Describe for Lava {
+    const ABOUT: About = About {
+        source: "arXiv 2509.09754",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values],
+        deviates: "As in the code: the largest value is looked for before the window, not in all of the head.",
+    };
 }
 
 impl Default for Lava {

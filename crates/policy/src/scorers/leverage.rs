@@ -9,6 +9,7 @@ use ts_rs::TS;
 use super::random::{gaussian, mix};
 use super::{Score, standardize};
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe, Reads};
 
 /// Added to the Gram matrix so that it can be inverted.
 const JITTER: f64 = 1e-2;
@@ -31,6 +32,15 @@ pub struct LeverageScore {
     #[serde(skip)]
     #[ts(skip)]
     pub given: Option<Vec<f32>>,
+}
+
+impl Describe for LeverageScore {
+    const ABOUT: About = About {
+        source: "arXiv 2507.08143",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Keys, Reads::Rotation],
+        deviates: "No random sketch unless one is asked for, and f64; kvpress sketches to 48 columns.",
+    };
 }
 
 impl LeverageScore {

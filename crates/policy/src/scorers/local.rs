@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, Scorer};
+use crate::about::{About, Asks, Describe};
 use crate::{Knorm, LayerInput};
 
 /// Another scorer's scores, computed for each chunk of neighbouring positions as if there were no other (kvpress's ChunkPress).
@@ -18,6 +19,10 @@ pub struct Local {
     /// Positions of a chunk. Default 1024.
     #[ts(optional, as = "Option<_>")]
     pub length: usize,
+}
+
+impl Describe for Local {
+    const ABOUT: About = About { source: "kvpress", asks: Asks::Either, reads: &[], deviates: "" };
 }
 
 impl Default for Local {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{GroupReduce, PoolOrder, Pooling, RowReduce, Score, SnapKV, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, checks, rows};
 
 /// MixKV (arXiv 2510.20707, ICLR 2026): importance where a head's keys differ, diversity where they are alike.
@@ -21,6 +22,15 @@ pub struct MixKV {
     /// Odd width of the average. Default 5.
     #[ts(optional, as = "Option<_>")]
     pub kernel: usize,
+}
+
+impl Describe for MixKV {
+    const ABOUT: About = About {
+        source: "arXiv 2510.20707",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values],
+        deviates: "r comes from the prompt, as in the paper; the code reads it from a table.",
+    };
 }
 
 impl Default for MixKV {

@@ -5,6 +5,7 @@ use ts_rs::TS;
 
 use super::random::{mix, uniform};
 use super::{GroupReduce, Pooling, RowReduce, Score, SnapKV, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, checks};
 
 /// NACL (arXiv 2408.03675, ACL 2024): attention of proxy tokens at the prompt's end, and part of the kept slots by chance, so that not all heads lose
@@ -26,6 +27,15 @@ pub struct Nacl {
     /// Other seeds, other draws. Default 0.
     #[ts(optional, as = "Option<_>")]
     pub seed: u32,
+}
+
+impl Describe for Nacl {
+    const ABOUT: About = About {
+        source: "arXiv 2408.03675",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "32 proxies, where the code takes a hundredth of the prompt; sinks are protected only when asked for.",
+    };
 }
 
 impl Default for Nacl {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, standardize};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::gather::ChunkGrid;
 use crate::{LayerInput, Needs, checks, rows};
 
@@ -21,6 +22,15 @@ pub struct NonCausal {
     /// Positions of a chunk, 1 to 4096. Default 256.
     #[ts(optional, as = "Option<_>")]
     pub chunk: usize,
+}
+
+impl Describe for NonCausal {
+    const ABOUT: About = About {
+        source: "arXiv 2507.08143, kvpress",
+        asks: Asks::Agnostic,
+        reads: &[Reads::Values],
+        deviates: "The last chunk is as long as the text leaves it; kvpress fills it up with zeros that count.",
+    };
 }
 
 impl Default for NonCausal {

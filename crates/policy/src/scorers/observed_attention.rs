@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Score;
+use crate::about::{About, Asks, Describe};
 use crate::{LayerInput, Needs};
 
 /// Observed attention (kvpress, after H2O): the mean attention that a slot has got from the queries that could see it.
@@ -12,6 +13,10 @@ use crate::{LayerInput, Needs};
 /// session must have this policy (or `h2o`) from the start. No slot is protected, not even the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
 pub struct ObservedAttention {}
+
+impl Describe for ObservedAttention {
+    const ABOUT: About = About { source: "kvpress", asks: Asks::Agnostic, reads: &[], deviates: "" };
+}
 
 impl Score for ObservedAttention {
     fn needs(&self) -> Needs {

@@ -5,6 +5,7 @@ use ts_rs::TS;
 
 use super::Score;
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe};
 
 /// The control that any other policy has to beat: scores drawn evenly from [0, 1), independently for every layer, head and token.
 ///
@@ -16,6 +17,10 @@ pub struct Random {
     /// Other seeds, other draws. Default 0.
     #[ts(optional, as = "Option<_>")]
     pub seed: u32,
+}
+
+impl Describe for Random {
+    const ABOUT: About = About { source: "common", asks: Asks::Agnostic, reads: &[], deviates: "" };
 }
 
 impl Score for Random {

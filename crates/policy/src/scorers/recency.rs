@@ -5,6 +5,7 @@ use ts_rs::TS;
 
 use super::Score;
 use crate::LayerInput;
+use crate::about::{About, Asks, Describe};
 
 /// The newer the better: the score is the position. With sinks it is StreamingLLM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
@@ -14,6 +15,10 @@ pub struct Recency {
     /// ones and sinks take the rest). Default 0.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
+}
+
+impl Describe for Recency {
+    const ABOUT: About = About { source: "common", asks: Asks::Agnostic, reads: &[], deviates: "" };
 }
 
 impl Score for Recency {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Score;
+use crate::about::{About, Asks, Describe};
 use crate::gather::{Probe, ProbeRows, ProbeText};
 use crate::output_norms::{Norm, OutputNorms};
 use crate::{LayerInput, Needs};
@@ -23,6 +24,15 @@ pub struct Reconstruction {
     /// Weigh attention by what the value adds to the hidden state (KVzip+). Default false.
     #[ts(optional, as = "Option<_>")]
     pub normalized: bool,
+}
+
+impl Describe for Reconstruction {
+    const ABOUT: About = About {
+        source: "arXiv 2505.23416",
+        asks: Asks::Agnostic,
+        reads: &[],
+        deviates: "The softmax is that of the attention, over the whole cache; the code's is over 4 sinks, the part and its repetition.",
+    };
 }
 
 impl Default for Reconstruction {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::output_norms::{Norm, OutputNorms};
 use crate::{LayerInput, Needs, attention, checks};
 
@@ -31,6 +32,15 @@ pub struct RestKV {
     /// Least width, odd. Default 5.
     #[ts(optional, as = "Option<_>")]
     pub kernel: usize,
+}
+
+impl Describe for RestKV {
+    const ABOUT: About = About {
+        source: "arXiv 2605.08840",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys, Reads::Values, Reads::Output],
+        deviates: "The paper's order; its published runs average attention over the rows before all else.",
+    };
 }
 
 impl Default for RestKV {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::output_norms::Weights;
 use crate::{LayerInput, Needs, Weight, WeightBy, attention, checks};
 
@@ -41,6 +42,15 @@ pub struct SnapKV {
     /// Whether the group is reduced before pooling. Default `"groupFirst"`.
     #[ts(optional, as = "Option<_>")]
     pub order: PoolOrder,
+}
+
+impl Describe for SnapKV {
+    const ABOUT: About = About {
+        source: "arXiv 2404.14469",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "The query heads of a KV head are reduced before they choose; defaults are the AdaKV repository's (window 32, maximum of 7).",
+    };
 }
 
 impl Default for SnapKV {

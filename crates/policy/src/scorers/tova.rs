@@ -4,12 +4,22 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, with_window};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs};
 
 /// TOVA (arXiv 2401.06104): attention of the last query, averaged over all heads of the layer, so that every head keeps the
 /// same slots. The last token is protected, as in kvpress (the paper does not force it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
 pub struct Tova {}
+
+impl Describe for Tova {
+    const ABOUT: About = About {
+        source: "arXiv 2401.06104",
+        asks: Asks::Aware,
+        reads: &[Reads::Keys],
+        deviates: "The last token is protected, as in kvpress; the paper evicts at every step.",
+    };
+}
 
 impl Score for Tova {
     fn needs(&self) -> Needs {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Score, Scorer, SnapKV};
+use crate::about::{About, Asks, Describe, Reads};
 use crate::{LayerInput, Needs, Weight, WeightBy, checks};
 
 /// Another scorer's scores, (s + ε) times how much the slot's value can move the output: ‖v‖ or ‖v W_O‖ (mean over the query heads of a KV head).
@@ -21,6 +22,15 @@ pub struct Weighted {
     /// ε, not negative. Default 0.
     #[ts(optional, as = "Option<_>")]
     pub epsilon: f64,
+}
+
+impl Describe for Weighted {
+    const ABOUT: About = About {
+        source: "arXiv 2502.03805",
+        asks: Asks::Either,
+        reads: &[Reads::Values, Reads::Output],
+        deviates: "CriticalKV's weight on every slot rather than on half of them, by the Euclidean norm unless asked for L1.",
+    };
 }
 
 impl Default for Weighted {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Candidates, Select, lengths};
+use crate::about::{About, Asks, Describe};
 use crate::apportion;
 
 /// Ada-KV (arXiv 2407.11550, NeurIPS 2025): the heads of a layer compete for its slots.
@@ -21,6 +22,15 @@ pub struct AcrossHeads {
     /// code; for scores that are not negative). Default false.
     #[ts(optional, as = "Option<_>")]
     pub normalize: bool,
+}
+
+impl Describe for AcrossHeads {
+    const ABOUT: About = About {
+        source: "arXiv 2407.11550",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "α as in the code (the paper's Algorithm 2 prints it the other way round); the sum is exact, the code's drifts.",
+    };
 }
 
 impl Default for AcrossHeads {

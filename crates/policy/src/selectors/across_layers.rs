@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Candidates, Select, counts};
+use crate::about::{About, Asks, Describe};
 
 /// All layers and heads compete for the budget (LaProx, arXiv 2605.07234; Layer-DefensiveKV, arXiv 2510.13334; KVzip, arXiv 2505.23416): the best scores
 /// of the whole cache stay.
@@ -23,6 +24,15 @@ pub struct AcrossLayers {
     /// Divide the scores of a layer by their sum first, so that layers compare (for scores that are not negative). Default true.
     #[ts(optional, as = "Option<_>")]
     pub normalize: bool,
+}
+
+impl Describe for AcrossLayers {
+    const ABOUT: About = About {
+        source: "arXiv 2605.07234, arXiv 2510.13334, arXiv 2505.23416",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "Dividing by the sum of the layer is LaProx; the other two compare scores as they are (`normalize: false`); `floor` is ours.",
+    };
 }
 
 impl Default for AcrossLayers {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Candidates, Select, even_counts};
+use crate::about::{About, Asks, Describe};
 
 /// ChunkKV (arXiv 2502.00299): whole chunks of neighbouring positions stay, the same in every head of a layer.
 ///
@@ -18,6 +19,15 @@ pub struct Chunks {
     /// Layers that keep the same slots: the first of each such run decides (the paper's index reuse). Default 1, each for itself.
     #[ts(optional, as = "Option<_>")]
     pub reuse: usize,
+}
+
+impl Describe for Chunks {
+    const ABOUT: About = About {
+        source: "arXiv 2502.00299",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "The chunk in which the budget ends is cut; kvpress keeps whole chunks only. `reuse` is off by default.",
+    };
 }
 
 impl Default for Chunks {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Candidates, Select, counts};
+use crate::about::{About, Asks, Describe};
 
 /// KVCompose (arXiv 2509.05165): layers compete rank by rank, and every head keeps its own best slots, as many as the other heads of its layer.
 ///
@@ -13,6 +14,15 @@ use super::{Candidates, Select, counts};
 /// The published code gives the first layer the largest of all layers' worth at each rank; the paper does not, nor do we.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
 pub struct Composite {}
+
+impl Describe for Composite {
+    const ABOUT: About = About {
+        source: "arXiv 2509.05165, kvpress",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "The first layer is one like the others, as in the paper; kvpress gives it the largest of all layers' worth.",
+    };
+}
 
 /// For each head of a layer what its ranks are worth.
 fn worth(scores: &Scores) -> Vec<Vec<f32>> {

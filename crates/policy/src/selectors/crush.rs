@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Candidates, Select, even_counts, top_of_heads};
+use crate::about::{About, Asks, Describe};
 
 /// KVCrush (arXiv 2503.00022): next to a head's best slots, some that stand for the others.
 ///
@@ -23,6 +24,15 @@ pub struct Crush {
     /// What signatures are compared with. Default `"mean"`.
     #[ts(optional, as = "Option<_>")]
     pub anchor: Anchor,
+}
+
+impl Describe for Crush {
+    const ABOUT: About = About {
+        source: "arXiv 2503.00022",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "Slot by slot and without a random anchor; equal distances go by position, and both ends of the row are taken, as in the code for vLLM.",
+    };
 }
 
 /// A signature to measure distances from.

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Candidates, Select, lengths};
+use crate::about::{About, Asks, Describe};
 use crate::apportion;
 
 /// The heads of all layers share the budget by given weights: those of a calibration or of a search, as in HeadKV (arXiv 2410.19258). Each keeps its own
@@ -14,6 +15,15 @@ use crate::apportion;
 pub struct HeadWeights {
     /// `[layer][KV head]`, finite and not negative; only their proportions matter.
     pub weights: Vec<Vec<f64>>,
+}
+
+impl Describe for HeadWeights {
+    const ABOUT: About = About {
+        source: "arXiv 2410.19258",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "The weights are given: HeadKV's tests that find them are not here, nor its base share.",
+    };
 }
 
 impl Select for HeadWeights {

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Candidates, Select, even_counts, top_of_heads};
+use crate::about::{About, Asks, Describe};
 use crate::apportion;
 
 /// Every chunk of neighbouring positions keeps its share of each head's slots (kvpress's ChunkPress): no part of the text is lost whole.
@@ -12,6 +13,15 @@ pub struct PerChunk {
     /// Positions of a chunk. Default 1024, as in kvpress.
     #[ts(optional, as = "Option<_>")]
     pub length: usize,
+}
+
+impl Describe for PerChunk {
+    const ABOUT: About = About {
+        source: "kvpress",
+        asks: Asks::Either,
+        reads: &[],
+        deviates: "Chunks share exactly; kvpress truncates in each.",
+    };
 }
 
 impl Default for PerChunk {
