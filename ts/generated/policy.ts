@@ -217,6 +217,61 @@ epsilon?: number | undefined,
 future?: number | undefined, };
 
 /**
+ * The least that keeps the layer's attention output right: of each layer the worst slots go, over all heads, as long as no query of the window
+ * can see its output change by more than the share `error`. Ours.
+ *
+ * When a query head loses slots E that hold the share m of its attention and the softmax is renormalised, its part of the output o W changes by
+ * ‖Δ‖ ≤ (S + m ‖o W‖) / (1 − m), with S = Σ_E a_j ‖v_j W‖: Δ = Σ_E a_j v_j W − m o' W, and o' W is what is left, divided by 1 − m. The sum of
+ * these bounds over the query heads is a bound for the layer, and slots go in the order of their scores until it reaches `error` · ‖Σ_h o_h W_h‖ for
+ * the first row. It is a certificate for what the window asked, not for what comes later; and a bound: what is measured is less.
+ */
+export type Certificate = { 
+/**
+ * Share of the output's length that may change, more than 0. Default 0.5.
+ */
+error?: number | undefined, 
+/**
+ * Last queries that must be served, 1 to 4096. Default 16.
+ */
+window?: number | undefined, };
+
+/**
+ * An automatic budget: the least that keeps each layer's attention output within `error` for every one of the last queries ([`Certificate`]).
+ *
+ * Slots go in the order of the norm of their attention over the window times ‖v W_O‖₂. The policy's own budget is a hard cap, under which layers and
+ * heads compete.
+ */
+export type CertifiedPolicy = { 
+/**
+ * Share of the output's length that may change, more than 0. Default 0.5.
+ */
+error?: number | undefined, 
+/**
+ * Last queries that must be served, 1 to 4096; their tokens stay. Default 16.
+ */
+window?: number | undefined, 
+/**
+ * First tokens that stay in any case. Default 4.
+ */
+sinks?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
  * ChunkKV (arXiv 2502.00299): SnapKV scores, whole chunks of neighbouring tokens stay, the same in every head of a layer.
  */
 export type ChunkKVPolicy = { 
@@ -291,7 +346,7 @@ length?: number | undefined,
 reuse?: number | undefined, };
 
 /**
- * CItruS (arXiv 2406.12018), standard cache: what an instruction's tokens attend to, the same tokens in all heads of a layer.
+ * CItruS (arXiv 2406.12018), one cache: what an instruction's tokens attend to, the same tokens in all heads of a layer.
  *
  * The instruction is read when the cache is compressed ([`Instruction`]). The paper compresses after every chunk of 256 tokens; here it is done once.
  */
@@ -515,6 +570,33 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * What we would take: `lookahead` where the prompt holds the question, `echo` where questions come later.
+ *
+ * Chosen by measurement (docs/lookahead.md, docs/echo.md); it changes when something better is found.
+ */
+export type DefaultPolicy = { 
+/**
+ * Whether the question is in the prompt when the cache is cut. Default `"known"`.
+ */
+question?: Question | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
  * DefensiveKV (arXiv 2510.13334): against the worst case instead of the mean. A slot is worth the most that any query of the window gave it.
  *
  * Attention of each query head and window row is averaged over `kernel` neighbours and scaled back to the mass that it had; s_j is the maximum over
@@ -610,6 +692,38 @@ schedule?: Schedule | undefined,
 compat?: Compat | undefined, };
 
 /**
+ * Our own default for questions that come later: what the text's own queries would look at if it were read once more, weighed by the length of its
+ * value, the best of the whole cache.
+ *
+ * An estimate of KVzip's scores without its second reading ([`EchoScores`]); why, and how close it comes: docs/echo.md.
+ */
+export type EchoPolicy = { 
+/**
+ * Positions of a chunk. Default 512.
+ */
+chunk?: number | undefined, 
+/**
+ * First tokens that stay in any case. Default 4.
+ */
+sinks?: number | undefined, 
+/**
+ * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
+ */
+budget?: Budget | undefined, 
+/**
+ * What may not be evicted. Default: only the scorer's own window.
+ */
+protect?: Protect | undefined, 
+/**
+ * When the session compresses by itself. Default `"afterPrefill"`.
+ */
+schedule?: Schedule | undefined, 
+/**
+ * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
+ */
+compat?: Compat | undefined, };
+
+/**
  * What the text's own queries would look at if it were read once more: our estimate of KVzip's reconstruction without a second reading.
  *
  * `s_j` = the largest softmax weight that j gets from a query of its chunk and a query head of the KV head, when the chunk's queries and keys stand
@@ -620,11 +734,7 @@ export type EchoScores = {
 /**
  * Positions of a chunk, 1 to 4096. Default 512.
  */
-chunk?: number | undefined, 
-/**
- * Pooling along the slots. Default none.
- */
-pool?: Pooling | undefined, };
+chunk?: number | undefined, };
 
 /**
  * LAVa (arXiv 2509.09754): layers share the budget by the entropy of their scores, −Σ p ln p / ln N with p the scores of all heads divided by their
@@ -731,7 +841,7 @@ compat?: Compat | undefined, };
 /**
  * Which slots may compete at all.
  */
-export type Filter = { "kind": "nucleus" } & Nucleus | { "kind": "threshold" } & Threshold | { "kind": "normRule" } & NormRule | { "kind": "gVote" } & GVote | { "kind": "simLayer" } & SimLayer | { "kind": "fastGen" } & FastGen;
+export type Filter = { "kind": "nucleus" } & Nucleus | { "kind": "threshold" } & Threshold | { "kind": "normRule" } & NormRule | { "kind": "gVote" } & GVote | { "kind": "simLayer" } & SimLayer | { "kind": "fastGen" } & FastGen | { "kind": "certificate" } & Certificate;
 
 /**
  * FINCH (TACL 2024, as in kvpress): attention of the question's tokens, each row multiplied by the tokens that it sees, so that rows weigh alike.
@@ -1334,7 +1444,7 @@ decay?: number | undefined, };
 /**
  * Policies that are more than a scorer.
  */
-export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "laProx" } & LaProxPolicy | { "kind": "layerDefensiveKV" } & LayerDefensiveKVPolicy | { "kind": "criticalAdaKV" } & CriticalAdaKVPolicy | { "kind": "cake" } & CakePolicy | { "kind": "lava" } & LavaPolicy | { "kind": "dynamicKV" } & DynamicKVPolicy | { "kind": "chunkKV" } & ChunkKVPolicy | { "kind": "kvCrush" } & KVCrushPolicy | { "kind": "kvCompress" } & KVCompressPolicy | { "kind": "kvzip" } & KvzipPolicy | { "kind": "citrus" } & CitrusPolicy | { "kind": "fastGen" } & FastGenPolicy | { "kind": "sageKV" } & SageKVPolicy | { "kind": "refreeKV" } & RefreeKVPolicy | { "kind": "custom" } & CustomPolicy;
+export type Preset = { "kind": "full" } & FullPolicy | { "kind": "streamingLLM" } & StreamingLLMPolicy | { "kind": "pyramidKV" } & PyramidKVPolicy | { "kind": "adaKV" } & AdaKVPolicy | { "kind": "default" } & DefaultPolicy | { "kind": "lookahead" } & LookaheadPolicy | { "kind": "echo" } & EchoPolicy | { "kind": "certified" } & CertifiedPolicy | { "kind": "laProx" } & LaProxPolicy | { "kind": "layerDefensiveKV" } & LayerDefensiveKVPolicy | { "kind": "criticalAdaKV" } & CriticalAdaKVPolicy | { "kind": "cake" } & CakePolicy | { "kind": "lava" } & LavaPolicy | { "kind": "dynamicKV" } & DynamicKVPolicy | { "kind": "chunkKV" } & ChunkKVPolicy | { "kind": "kvCrush" } & KVCrushPolicy | { "kind": "kvCompress" } & KVCompressPolicy | { "kind": "kvzip" } & KvzipPolicy | { "kind": "citrus" } & CitrusPolicy | { "kind": "fastGen" } & FastGenPolicy | { "kind": "sageKV" } & SageKVPolicy | { "kind": "refreeKV" } & RefreeKVPolicy | { "kind": "custom" } & CustomPolicy;
 
 /**
  * Slots that no scorer can evict, beside the scorer's own window. They are subtracted from the budget first; a budget below
@@ -1419,6 +1529,11 @@ schedule?: Schedule | undefined,
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
+
+/**
+ * When the question is known.
+ */
+export type Question = "known" | "later";
 
 /**
  * The control that any other policy has to beat: scores drawn evenly from [0, 1), independently for every layer, head and token.
@@ -1560,12 +1675,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echo" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echoScores" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echo" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echoScores" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */

@@ -3,7 +3,7 @@
 use headwise_core::{Codec, Error, KvShape, Result, Rotation};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, QueryMoments, TokenClass};
+use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, Gather, QueryMoments, TokenClass};
 use headwise_policy::{
     Admit, Allocate, Allocator, Asks, Budget, Compat, Describe, Described, Filter, Gathered, LayerInput, ModelView,
     Policy, PolicySpec, Preset, Protect, Reads, Recency, Score, Scorer, SecondStage, Selector, policies_md,
@@ -104,14 +104,14 @@ fn with<R>(other: Option<Reads>, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R
     let width = SHAPE.query_heads() * SHAPE.head_dim;
     let queries = random(3, LEN * width);
     let mut moments = QueryMoments::new(SHAPE);
-    moments.push(&queries, &Still, &vec![1.0; LEN * 2], &vec![0.0; LEN * 2]);
+    moments.take(&queries);
     let chunks = [(0, 0), (8, 4)].map(|(start, end)| {
         let mut gathered = ChunkAttention::new(SHAPE, ChunkGrid { chunk: 256, start, end });
-        gathered.push(&queries, &random(5, LEN * SHAPE.kv_heads * SHAPE.head_dim));
+        gathered.take(&(queries.clone(), random(5, LEN * SHAPE.kv_heads * SHAPE.head_dim)));
         gathered
     });
     let mut echo = Echo::new(SHAPE, 512);
-    echo.push(&queries, &random(5, LEN * SHAPE.kv_heads * SHAPE.head_dim), &Still);
+    echo.take(&Echo::moved(&queries, &random(5, LEN * SHAPE.kv_heads * SHAPE.head_dim), &Still, 512, SHAPE));
     let class = |position| if position % 9 == 0 { TokenClass::Punctuation } else { TokenClass::Other };
     let classes: Vec<TokenClass> = (0..LEN).map(class).collect();
     let sums: Vec<f32> = random(9, LEN * SHAPE.query_heads()).into_iter().map(f32::abs).collect();
@@ -167,11 +167,12 @@ fn parts_read_what_they_say() {
         // What keeps all in a text as short as this one says nothing.
         let options = json!({ "kind": part.kind, "least": 0, "recent": 100, "mass": 0.2, "recovery": 0.4 });
         let filter: Filter = serde_json::from_value(options).unwrap();
+        let open = vec![(0..LEN as u32).collect::<Vec<u32>>(); SHAPE.kv_heads];
         let scores = with(None, |layer| Scorer::from(Recency::default()).score(layer)).unwrap();
         let found = match &filter {
             // Says yes or no to a whole layer.
             Filter::SimLayer(rule) => reads(part.kind, |layer| rule.laziness(layer)),
-            filter => reads(part.kind, |layer| filter.admit(layer, &scores)),
+            filter => reads(part.kind, |layer| filter.admit(layer, &scores, &open)),
         };
         assert_eq!(found, part.about.reads, "{}", part.kind);
     }

@@ -6,7 +6,7 @@ use ts_rs::TS;
 
 use super::Admit;
 use crate::output_norms::{Norm, OutputNorms};
-use crate::{LayerInput, Needs, attention, checks};
+use crate::{About, Asks, Describe, LayerInput, Needs, Reads, attention, checks};
 
 /// The least that keeps the layer's attention output right: of each layer the worst slots go, over all heads, as long as no query of the window
 /// can see its output change by more than the share `error`. Ours.
@@ -24,6 +24,11 @@ pub struct Certificate {
     /// Last queries that must be served, 1 to 4096. Default 16.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
+}
+
+impl Describe for Certificate {
+    const ABOUT: About =
+        About { source: "ours", asks: Asks::Aware, reads: &[Reads::Keys, Reads::Values, Reads::Output], deviates: "" };
 }
 
 impl Default for Certificate {

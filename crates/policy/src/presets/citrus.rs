@@ -6,7 +6,7 @@ use super::{CustomPolicy, Expand};
 use crate::about::{About, Asks, Describe};
 use crate::{Common, Instruction, Shared};
 
-/// CItruS (arXiv 2406.12018), standard cache: what an instruction's tokens attend to, the same tokens in all heads of a layer.
+/// CItruS (arXiv 2406.12018), one cache: what an instruction's tokens attend to, the same tokens in all heads of a layer.
 ///
 /// The instruction is read when the cache is compressed ([`Instruction`]). The paper compresses after every chunk of 256 tokens; here it is done once.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, TS)]

@@ -53,7 +53,7 @@ registry! {
         lava::Lava = "lavaScores",
         cap_kv::CapKV = "capKV",
         reconstruction::Reconstruction = "reconstruction",
-        echo::EchoScores = "echo",
+        echo_scores::EchoScores = "echoScores",
         instruction::Instruction = "instruction",
         local::Local = "local",
         weighted::Weighted = "weighted",

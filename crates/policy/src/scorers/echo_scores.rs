@@ -3,7 +3,7 @@ use headwise_kernels::Block;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{Pooling, Score};
+use super::Score;
 use crate::about::{About, Asks, Describe};
 use crate::{LayerInput, Needs, checks};
 
@@ -12,15 +12,12 @@ use crate::{LayerInput, Needs, checks};
 /// `s_j` = the largest softmax weight that j gets from a query of its chunk and a query head of the KV head, when the chunk's queries and keys stand
 /// behind the chunk a second time ([`crate::gather::Echo`]). It is gathered while tokens are read: the session must have this policy from the
 /// start. Needs no question.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct EchoScores {
     /// Positions of a chunk, 1 to 4096. Default 512.
     #[ts(optional, as = "Option<_>")]
     pub chunk: usize,
-    /// Pooling along the slots. Default none.
-    #[ts(optional, as = "Option<_>")]
-    pub pool: Pooling,
 }
 
 impl Describe for EchoScores {
@@ -29,7 +26,7 @@ impl Describe for EchoScores {
 
 impl Default for EchoScores {
     fn default() -> Self {
-        Self { chunk: 512, pool: Pooling::None {} }
+        Self { chunk: 512 }
     }
 }
 
@@ -39,21 +36,21 @@ impl Score for EchoScores {
     }
 
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
-        let largest = layer.echo("echo", self.chunk)?.finish();
+        let largest = layer.echo("echoScores", self.chunk)?.finish();
         let (heads, group) = (layer.shape.query_heads(), layer.shape.group);
-        let head = |head: usize| {
+        let head = |head: usize| -> Vec<f32> {
             let score = |&position: &u32| {
                 // A slot that was read before the policy was there has none.
                 let row = position as usize * heads;
                 let of_group = largest.get(row + head * group..row + (head + 1) * group);
                 of_group.map_or(0.0, |all| all.iter().copied().fold(0.0, f32::max))
             };
-            self.pool.run(layer.positions[head].iter().map(score).collect())
+            layer.positions[head].iter().map(score).collect()
         };
-        Ok(Scores::from_rows((0..layer.heads.len()).map(head).collect::<Result<Vec<_>>>()?))
+        Ok(Scores::from_rows((0..layer.heads.len()).map(head)))
     }
 
     fn validate(&self) -> Result<()> {
-        checks::window("echo.chunk", self.chunk, 1)
+        checks::window("echoScores.chunk", self.chunk, 1)
     }
 }
