@@ -40,6 +40,44 @@ test('a needle survives a cut to a tenth, and the memory is given back', async (
   t.regex(await session.complete({ maxTokens: 10, stop: ['\n'] }), /lantern copper falcon/)
 })
 
+test('a document is cut before its question is known, with and without a second reading', async (t) => {
+  for (const cut of [policy.echo({ budget: { keep: 0.3 } }), policy.kvzip({ budget: { keep: 0.3 } })]) {
+    await using session = await model.createSession({ policy: cut })
+    const { tokens, compression } = await session.prefill(DOCUMENT)
+    t.true(compression && compression.after.slots < 0.31 * compression.before.slots)
+    t.is((compression?.probeTokens ?? 0) > tokens, cut.kind === 'kvzip')
+    const prompt = '\n\nThe secret phrase for Oslo is:'
+    t.regex(await session.complete({ prompt, maxTokens: 10, stop: ['\n'] }), /lantern copper falcon/, cut.kind)
+  }
+})
+
+test('others go on while a cache is probed, and a probe can be given up', async (t) => {
+  await using session = await model.createSession()
+  await using other = await model.createSession()
+  await session.prefill(DOCUMENT)
+  await other.prefill('The capital of France is')
+  const kvzip = policy.kvzip({ budget: { keep: 0.2 } })
+  let done = false
+  const compression = session.compress(kvzip).then(() => {
+    done = true
+  })
+  const busy = await t.throwsAsync(session.complete({ maxTokens: 1 }), { code: 'SessionBusy' })
+  t.regex(busy?.message ?? '', /compress/)
+  await other.complete({ maxTokens: 4 })
+  t.false(done)
+  await compression
+
+  await using whole = await model.createSession()
+  await whole.prefill(DOCUMENT)
+  const before = (await whole.stats()).memory
+  const abort = new AbortController()
+  const given = whole.compress(kvzip, { signal: abort.signal })
+  setTimeout(() => abort.abort(), 20)
+  await t.throwsAsync(given, { code: 'Aborted' })
+  const after = (await whole.stats()).memory
+  t.deepEqual([after.slots, after.sharedBytes], [before.slots, 0])
+})
+
 test('a chat goes through the template of the model', async (t) => {
   const prompt = model.renderChat([{ role: 'user', content: 'Say hello.' }])
   t.true(prompt.endsWith('<|im_start|>assistant\n'), prompt)

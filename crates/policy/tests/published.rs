@@ -7,7 +7,7 @@ use headwise_core::{Codec, KvShape, Rotation, Scores};
 use headwise_kernels::attend::{Columns, Job, Query, attend_batch};
 use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
-use headwise_policy::gather::{Gather, ProbeRows, QueryMoments, TokenClass};
+use headwise_policy::gather::{Echo, Gather, ProbeRows, QueryMoments, TokenClass};
 use headwise_policy::{
     Admit, Allocate, Allocator, Anchor, Candidates, CapKV, Composite, Crush, DynamicKVLayers, Entropy, Filter, GVote,
     Gathered, LayerInput, ModelView, Policy, PolicySpec, Score, Select, Share,
@@ -697,4 +697,76 @@ fn a_certificate_holds_for_every_query_of_its_window() {
         }
     }
     assert!(shares.iter().filter(|order| order.is_gt()).count() * 4 > shares.len() * 3, "{shares:?}");
+}
+
+/// Rotary embedding of two frequencies over the halves of a head.
+#[derive(Debug)]
+struct Turning;
+
+impl Rotation for Turning {
+    fn push_angles(&self, position: u32, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+        for d in 0..4 {
+            let angle = f64::from(position) * 0.7f64.powi(d);
+            cos.push(angle.cos() as f32);
+            sin.push(angle.sin() as f32);
+        }
+    }
+
+    fn rotate(&self, row: &mut [f32], cos: &[f32], sin: &[f32]) {
+        for head in row.chunks_exact_mut(8) {
+            for d in 0..4 {
+                let (a, b) = (head[d], head[d + 4]);
+                (head[d], head[d + 4]) = (a * cos[d] - b * sin[d], a * sin[d] + b * cos[d]);
+            }
+        }
+    }
+}
+
+#[test]
+fn echo_is_kvzip_with_the_text_s_own_queries_and_keys_for_its_repetition() {
+    const CHUNK: usize = 20;
+    for (kv_heads, group, seed) in [(1, 1, 1), (2, 3, 2), (3, 2, 3)] {
+        let layer = oracle::sample(kv_heads, group, 8, 48, 48, 24, seed);
+        let shape = KvShape { layers: 1, kv_heads, group, head_dim: 8 };
+        let queries = narrow(&layer.queries);
+        let keys: Vec<f32> = (0..48)
+            .flat_map(|token| (0..kv_heads).flat_map(move |head| [(head, token)]))
+            .flat_map(|(head, token)| narrow(layer.key(head, token)))
+            .collect();
+        let (width, narrow_width) = (kv_heads * group * 8, kv_heads * 8);
+        // However the text comes.
+        let gather = |cut: usize| {
+            let mut echo = Echo::new(shape, CHUNK);
+            for (queries, keys) in queries.chunks(cut * width).zip(keys.chunks(cut * narrow_width)) {
+                echo.take(&Echo::moved(queries, keys, &Turning, CHUNK, shape));
+            }
+            echo.finish()
+        };
+        let got = gather(48);
+        for cut in [1, 7, 19, 21] {
+            assert_eq!(gather(cut), got);
+        }
+        let moved = |numbers: &[f64]| -> Vec<f64> {
+            let mut row = narrow(numbers);
+            let (mut cos, mut sin) = (Vec::new(), Vec::new());
+            Turning.push_angles(CHUNK as u32, &mut cos, &mut sin);
+            Turning.rotate(&mut row, &cos, &sin);
+            row.into_iter().map(f64::from).collect()
+        };
+        for start in (0..48).step_by(CHUNK) {
+            let end = (start + CHUNK).min(48);
+            let probe_queries = moved(&layer.queries[start * width..end * width]);
+            let probe_keys: Vec<f64> = (0..kv_heads)
+                .flat_map(|head| moved(&layer.keys[(head * 48 + start) * 8..(head * 48 + end) * 8]))
+                .collect();
+            let expected = oracle::kvzip::score(&layer, &probe_queries, &probe_keys, 4, start, end);
+            for (head, expected) in expected.iter().enumerate() {
+                for (slot, expected) in expected.iter().enumerate() {
+                    let of_group = &got[(start + slot) * kv_heads * group..][head * group..(head + 1) * group];
+                    let score = of_group.iter().copied().fold(0.0, f32::max);
+                    assert!((f64::from(score) - expected).abs() < 2e-5, "{start} {slot}: {score} {expected}");
+                }
+            }
+        }
+    }
 }
