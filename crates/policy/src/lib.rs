@@ -33,6 +33,7 @@ mod scorers;
 mod second_stage;
 mod selectors;
 mod spec;
+mod streamed;
 mod table;
 
 pub use about::{About, Asks, Describe, Described, Reads};
@@ -60,4 +61,5 @@ pub use selectors::{
     Selector, Shared, Stream,
 };
 pub use spec::{PolicySpec, ScorerPolicy};
+pub use streamed::Streamed;
 pub use table::policies_md;

@@ -72,7 +72,7 @@ impl TryFrom<CustomPolicy> for Policy {
 }
 
 /// The slots of one layer, told apart by whether they compete. `[kv head]`, ascending. What a filter has left out is in neither.
-struct Slots {
+pub(crate) struct Slots {
     protected: Vec<Vec<u32>>,
     open: Vec<Vec<u32>>,
 }
@@ -249,21 +249,26 @@ impl Policy {
         Ok(())
     }
 
-    fn slots<B: Block>(&self, layer: &LayerInput<B>) -> Slots {
-        let window = layer.seen.saturating_sub(self.scorer.window());
-        let whole = layer.layer < self.protect.layers;
+    /// Whether each of these positions of a layer is protected, after `seen` tokens.
+    pub(crate) fn protected(&self, layer: usize, seen: usize, positions: &[u32]) -> impl Iterator<Item = bool> {
+        let window = seen.saturating_sub(self.scorer.window());
+        let whole = layer < self.protect.layers;
+        positions.iter().map(move |&position| whole || position as usize >= window || self.protect.covers(position))
+    }
+
+    pub(crate) fn slots<B: Block>(&self, layer: &LayerInput<B>) -> Slots {
         let split = |positions: &&[u32]| {
-            let kept = |slot: &u32| {
-                let position = positions[*slot as usize];
-                whole || position as usize >= window || self.protect.covers(position)
-            };
-            (0..positions.len() as u32).partition::<Vec<u32>, _>(kept)
+            let mut split = (Vec::new(), Vec::new());
+            for (slot, protected) in (0..).zip(self.protected(layer.layer, layer.seen, positions)) {
+                if protected { split.0.push(slot) } else { split.1.push(slot) }
+            }
+            split
         };
         let (protected, open) = layer.positions.iter().map(split).unzip();
         Slots { protected, open }
     }
 
-    fn below_protected(&self, budget: usize, protected: usize, heads: usize) -> Error {
+    pub(crate) fn below_protected(&self, budget: usize, protected: usize, heads: usize) -> Error {
         let Protect { sinks, layers, spans } = &self.protect;
         let mut parts = vec![format!("the window of {}", self.scorer.window())];
         parts.extend((*sinks > 0).then(|| format!("{sinks} sinks")));
@@ -279,7 +284,7 @@ impl Policy {
 
 impl Slots {
     /// The competing slots with their scores, from those of all slots.
-    fn candidates<B>(&self, layer: &LayerInput<B>, scores: &Scores) -> Candidates {
+    pub(crate) fn candidates<B>(&self, layer: &LayerInput<B>, scores: &Scores) -> Candidates {
         let heads = self.open.iter().enumerate();
         let rows = heads.clone().map(|(head, open)| {
             let row = scores.row(head);
@@ -304,7 +309,7 @@ impl Slots {
     }
 
     /// The protected slots and the chosen ones of the open slots (`chosen` indexes `open`), ascending.
-    fn keep(&self, chosen: &Ragged<u32>, lengths: &[usize]) -> Result<Selection> {
+    pub(crate) fn keep(&self, chosen: &Ragged<u32>, lengths: &[usize]) -> Result<Selection> {
         let rows = (0..lengths.len()).map(|head| {
             let open = &self.open[head];
             let mut row = self.protected[head].clone();

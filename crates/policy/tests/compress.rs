@@ -7,6 +7,7 @@ use headwise_kernels::{BlockLayout, HeadView};
 use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, Gather, QueryMoments, TokenClass};
 use headwise_policy::{
     AcrossLayers, Budget, Candidates, Gathered, LayerInput, ModelView, Policy, PolicySpec, Scorer, Select, Stream,
+    Streamed,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -112,6 +113,10 @@ impl Cache {
     }
 
     fn compress(&self, policy: &Policy) -> headwise_core::Result<Vec<Selection>> {
+        self.with_layers(|layers| policy.compress(layers))
+    }
+
+    fn with_layers<R>(&self, f: impl FnOnce(&[LayerInput<Vec<u8>>]) -> R) -> R {
         let layout = Self::layout(self.shape);
         let query_positions: Vec<u32> = (self.seen - self.rows..self.seen).map(|p| p as u32).collect();
         let views: Vec<Vec<HeadView<Vec<u8>>>> = std::iter::zip(&self.blocks, &self.positions)
@@ -150,7 +155,7 @@ impl Cache {
                 budget: 0,
             })
             .collect();
-        policy.compress(&layers)
+        f(&layers)
     }
 }
 
@@ -409,6 +414,47 @@ proptest! {
             prop_assert_eq!(stream.counts().iter().sum::<usize>(), stream.kept());
         }
         prop_assert_eq!(stream.finish(), offline);
+    }
+
+    #[test]
+    fn a_cache_that_comes_layer_by_layer_keeps_the_same_and_never_holds_more_than_the_budget_and_a_layer(
+        cache in caches(), spec in specs(), floor in 0.0f64..1.0, normalize in any::<bool>(),
+    ) {
+        prop_assume!(!cache.gaps());
+        let mut spec = spec;
+        let parts = spec.as_object_mut().unwrap();
+        ["filter", "secondStage", "allocator"].iter().for_each(|part| drop(parts.remove(*part)));
+        spec["selector"] = json!({ "kind": "acrossLayers", "floor": floor, "normalize": normalize });
+        let policy = policy(spec);
+        let (shape, seen) = (cache.shape, cache.seen);
+        let slot_bytes = shape.slot_bytes(Codec::F32);
+        let budget = policy.budget.slots(seen, shape.layers * shape.kv_heads, slot_bytes);
+        let mut held: Vec<Vec<Vec<u32>>> = Vec::new();
+        let mut most = 0;
+        let streamed = cache.with_layers(|layers| {
+            let mut streamed = Streamed::new(&policy, shape, seen, slot_bytes)?;
+            for layer in layers {
+                held.push(vec![(0..seen as u32).collect(); shape.kv_heads]);
+                let slots = |held: &[Vec<Vec<u32>>]| held.iter().flatten().map(Vec::len).sum::<usize>();
+                most = most.max(slots(&held));
+                for (index, selection) in streamed.push(layer)? {
+                    for (head, kept) in held[index].iter_mut().enumerate() {
+                        *kept = selection.head(head).iter().map(|&slot| kept[slot as usize]).collect();
+                    }
+                }
+                assert_eq!(streamed.held(), slots(&held));
+            }
+            Ok(())
+        });
+        match (cache.compress(&policy), streamed) {
+            (Ok(whole), Ok(())) => {
+                let whole: Vec<Vec<Vec<u32>>> =
+                    whole.iter().map(|layer| (0..shape.kv_heads).map(|head| layer.head(head).to_vec()).collect()).collect();
+                prop_assert_eq!(held, whole);
+                prop_assert!(most <= budget + shape.kv_heads * seen, "{} of {}", most, budget);
+            }
+            (whole, streamed) => prop_assert_eq!(whole.err(), streamed.err()),
+        }
     }
 
     #[test]
