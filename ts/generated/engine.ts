@@ -12,7 +12,8 @@ export type Codec = "f32" | "bf16" | "f16";
  */
 export type CompressReport = { 
 /**
- * The cache before.
+ * The cache before. Where it was cut layer by layer while the prompt was read: what all of it would have taken, but physically the most that was
+ * there at once.
  */
 before: Memory, 
 /**

@@ -5,6 +5,7 @@ mod chat;
 mod command;
 mod engine;
 mod export;
+mod layered;
 mod likelihood;
 mod observer;
 mod options;

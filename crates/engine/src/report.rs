@@ -21,7 +21,8 @@ pub struct Memory {
 #[derive(Debug, Clone, PartialEq, Serialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct CompressReport {
-    /// The cache before.
+    /// The cache before. Where it was cut layer by layer while the prompt was read: what all of it would have taken, but physically the most that was
+    /// there at once.
     pub before: Memory,
     /// The cache after.
     pub after: Memory,

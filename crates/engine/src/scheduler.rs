@@ -126,6 +126,7 @@ impl Scheduler {
     }
 
     fn serve(&mut self, command: Command) {
+        let model = self.model.clone();
         match command {
             Command::Create { policy, needs, reply } => {
                 let result = guarded(|| self.create(policy, needs));
@@ -136,6 +137,7 @@ impl Scheduler {
                     let compress = compress.unwrap_or(state.policy.compresses_after_prefill());
                     let compress = compress.then(|| state.policy.clone());
                     state.start(prompt, compress, cancel, Then::Report(reply));
+                    state.cut_by_layer(&model);
                     self.settle(session);
                 }
                 Err(error) => answer(Some(reply), Err(error)),
@@ -255,6 +257,7 @@ impl Scheduler {
     }
 
     fn generate(&mut self, session: u64, prompt: Prompt, call: GenerateCall) -> Result<()> {
+        let model = self.model.clone();
         let GenerateCall { number, options, cancel, steps } = call;
         let sampler = Sampler::new(options.sampler.clone())?;
         let stop = StopMatcher::new(options.stop.clone());
@@ -275,6 +278,7 @@ impl Scheduler {
         let sent = Instant::now();
         let decode = Decode { options, sampler, stop, text, ends, drawn: 0, steps, call: number, wanted: 0, sent };
         state.start(prompt, compress, cancel, Then::Decode(Box::new(decode)));
+        state.cut_by_layer(&model);
         self.settle(session);
         Ok(())
     }
@@ -367,6 +371,38 @@ impl Scheduler {
             }
             return;
         }
+        if let Some(layered) = &mut job.layered {
+            let start = Instant::now();
+            // A layer of a whole chunk takes less than all layers of the chunk that others wait for.
+            let result = guarded(|| {
+                let (cache, observer) = (&mut state.cache, &mut state.observer);
+                layered.step(&self.model, cache, observer, &mut self.prefill_space, self.chunk, SHORTEST_CHUNK)
+            });
+            match result {
+                Ok(done) => {
+                    if let Some((logits, report)) = done {
+                        state.observer.commit();
+                        state.history.extend_from_slice(&job.prompt);
+                        state.vocabulary.extend(&job.prompt);
+                        remember(&mut state.logits, logits);
+                        state.figures.prefill_tokens += job.prompt.len();
+                        state.figures.compressions += 1;
+                        state.figures.compress_ms += report.ms;
+                        (job.done, job.layered) = (job.prompt.len(), None);
+                        // What compressing took is told by itself.
+                        job.ms -= report.ms;
+                        state.figures.prefill_ms -= report.ms;
+                        job.cut = Some(report);
+                    }
+                    let ms = milliseconds(start);
+                    job.ms += ms;
+                    state.figures.prefill_ms += ms;
+                    self.settle(id);
+                }
+                Err(error) => self.fail(id, error),
+            }
+            return;
+        }
         let likelihood = matches!(job.then, Then::LogLikelihood(_));
         let end = job.done + if likelihood { most.min(LIKELIHOOD_CHUNK) } else { most };
         let end = if end + SHORTEST_CHUNK > job.prompt.len() { job.prompt.len() } else { end };
@@ -422,7 +458,7 @@ impl Scheduler {
             state.job = Some(job);
             return;
         }
-        let mut compression = None;
+        let mut compression = job.cut.take();
         if let Some(policy) = job.compress.take() {
             let result = guarded(|| match job.probe.take() {
                 None => match state.probe(&self.model, &policy)? {

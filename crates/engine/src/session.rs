@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use headwise_cache::KvCache;
+use headwise_cache::{BlockHandle, KvCache};
 use headwise_core::{Error, KvShape, Result, Selection};
+use headwise_kernels::HeadView;
 use headwise_model::Model;
 use headwise_model::tokenizer::{DecodeStream, Tokenizer};
 use headwise_policy::gather::TokenClass;
 use headwise_policy::{Gathered, LayerInput, ModelView, Policy};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::layered::Layered;
 use crate::observer::Observer;
 use crate::options::GenerateOptions;
 use crate::probe::ProbePass;
@@ -73,7 +75,11 @@ pub(crate) struct Job {
     pub ms: f64,
     /// What compresses once the prompt is in; gone when it has.
     pub compress: Option<Policy>,
-    /// What that reads for it.
+    /// The prompt goes through the layers one by one and is cut on the way.
+    pub layered: Option<Box<Layered>>,
+    /// What that did.
+    pub cut: Option<CompressReport>,
+    /// What compression reads for it.
     pub probe: Option<Box<ProbePass>>,
     pub cancel: CancelToken,
     pub then: Then,
@@ -226,7 +232,8 @@ impl SessionState {
         });
         self.last_draw = None;
         let carried = self.unfed.is_some();
-        self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, probe: None, cancel, then, carried, undo });
+        let (layered, cut, probe) = (None, None, None);
+        self.job = Some(Job { prompt, done: 0, ms: 0.0, compress, layered, cut, probe, cancel, then, carried, undo });
     }
 
     /// Takes the running call away; if its prompt was not in whole, the session is as before the call.
@@ -259,12 +266,16 @@ impl SessionState {
 
     /// What the cache holds.
     pub fn memory(&self) -> Memory {
-        let logical_bytes = self.cache.logical_bytes();
-        Memory {
-            slots: logical_bytes / self.cache.shape().slot_bytes(self.cache.pool().layout().codec),
-            logical_bytes,
-            physical_bytes: self.cache.physical_bytes(),
-            shared_bytes: self.cache.shared_bytes(),
+        memory(&self.cache)
+    }
+
+    /// Has the prompt of the call that has just started cut layer by layer, where that can be done.
+    pub fn cut_by_layer(&mut self, model: &Model) {
+        let Some(job) = &mut self.job else { return };
+        let Some(policy) = &job.compress else { return };
+        job.layered = Layered::new(model, policy, &self.observer, &mut self.cache, &job.prompt);
+        if job.layered.is_some() {
+            job.compress = None;
         }
     }
 
@@ -318,26 +329,17 @@ impl SessionState {
         let views: Vec<Vec<_>> = (0..shape.layers).map(|layer| self.cache.heads(layer).collect()).collect();
         let positions: Vec<Vec<&[u32]>> =
             (0..shape.layers).map(|l| (0..shape.kv_heads).map(|h| self.cache.positions(l, h)).collect()).collect();
-        let outputs: Vec<_> = (0..shape.layers).map(|layer| model.output_projection(layer)).collect::<Result<_>>()?;
         let layers: Vec<_> = (0..shape.layers)
-            .map(|layer| LayerInput {
-                layer,
-                heads: &views[layer],
-                positions: &positions[layer],
-                queries: &queries[layer],
-                query_positions: &query_positions,
-                gathered: Gathered {
+            .map(|layer| {
+                let gathered = Gathered {
                     token_classes: classes.as_deref(),
                     probe: probe.map(|probe| &probe[layer][..]),
                     ..gathered.layer(layer)
-                },
-                model: ModelView { output: Some(outputs[layer]), rotation: Some(model.rotation()) },
-                shape,
-                seen,
-                scale: 1.0 / (shape.head_dim as f32).sqrt(),
-                budget: 0,
+                };
+                let (views, positions, queries) = (&views[layer], &positions[layer], &queries[layer]);
+                layer_input(model, layer, seen, views, positions, queries, &query_positions, gathered)
             })
-            .collect();
+            .collect::<Result<_>>()?;
         policy.compress(&layers).map(Some)
     }
 
@@ -425,6 +427,45 @@ impl Decode {
         self.sent = Instant::now();
         let draw = LastDraw { call: self.call, count: self.drawn, new };
         Ok(Drawn { token, draw, finished: finish.is_some() })
+    }
+}
+
+/// What a policy sees of a layer.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn layer_input<'a>(
+    model: &'a Model,
+    layer: usize,
+    seen: usize,
+    heads: &'a [HeadView<'a, BlockHandle>],
+    positions: &'a [&'a [u32]],
+    queries: &'a [f32],
+    query_positions: &'a [u32],
+    gathered: Gathered<'a>,
+) -> Result<LayerInput<'a, BlockHandle>> {
+    let shape = model.shape();
+    Ok(LayerInput {
+        layer,
+        heads,
+        positions,
+        queries,
+        query_positions,
+        gathered,
+        model: ModelView { output: Some(model.output_projection(layer)?), rotation: Some(model.rotation()) },
+        shape,
+        seen,
+        scale: 1.0 / (shape.head_dim as f32).sqrt(),
+        budget: 0,
+    })
+}
+
+/// What a cache holds.
+pub(crate) fn memory(cache: &KvCache) -> Memory {
+    let logical_bytes = cache.logical_bytes();
+    Memory {
+        slots: logical_bytes / cache.shape().slot_bytes(cache.pool().layout().codec),
+        logical_bytes,
+        physical_bytes: cache.physical_bytes(),
+        shared_bytes: cache.shared_bytes(),
     }
 }
 

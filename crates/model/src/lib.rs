@@ -18,10 +18,11 @@ pub mod weights;
 
 use std::sync::atomic::AtomicBool;
 
+use headwise_cache::KvCache;
 use headwise_core::{Codec, Error, KvShape, Result, Rotation};
 use headwise_kernels::matmul::Matrix;
 
-pub use block::{Logits, Span, Wanted, Workspace};
+pub use block::{LayerPass, Logits, Span, Wanted, Workspace};
 pub use config::{Architecture, Config};
 pub use load::{LoadPhase, LoadProgress};
 pub use tap::{LayerStep, LayerTap, NoTap, Turn};
@@ -56,6 +57,30 @@ impl Model {
         cancel: Option<&AtomicBool>,
     ) -> Result<Logits<'w>> {
         self.decoder.forward(spans, space, cancel)
+    }
+
+    /// Begins to take a prompt through the model layer by layer: [`advance`](Self::advance).
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward) for its tokens and its cache.
+    pub fn layer_pass(&self, tokens: Vec<u32>, cache: &mut KvCache) -> Result<LayerPass> {
+        self.decoder.layer_pass(tokens, cache)
+    }
+
+    /// Takes the next `rows` tokens of the prompt, or as many as are left, through the layer that is being filled. Gives the last token's logits behind
+    /// the last layer.
+    ///
+    /// Between two layers the caches of those before may be cut. After an error the prompt's tokens are in some layers and not in others:
+    /// [`KvCache::truncate`].
+    pub fn advance<'w>(
+        &self,
+        pass: &mut LayerPass,
+        rows: usize,
+        cache: &mut KvCache,
+        tap: &mut dyn LayerTap,
+        space: &'w mut Workspace,
+    ) -> Result<Option<Logits<'w>>> {
+        self.decoder.advance(pass, rows, cache, tap, space)
     }
 
     /// Rounds the rotary frequencies to `precision`, for comparisons only.

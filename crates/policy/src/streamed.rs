@@ -10,8 +10,8 @@ use crate::{LayerInput, Policy, Selector};
 /// The choice of a policy whose layers compete ([`crate::AcrossLayers`]), made while the layers come one by one: after each of them, what can still be
 /// among the best stays, and the rest can go at once. What is held is never more than the budget and one layer, and in the end it is what
 /// [`Policy::compress`] keeps. (Observation of the field's: a slot's place does not depend on layers that follow.)
-pub struct Streamed<'p> {
-    policy: &'p Policy,
+pub struct Streamed {
+    policy: Policy,
     shape: KvShape,
     seen: usize,
     stream: Stream,
@@ -27,12 +27,12 @@ struct Held {
     kept: Vec<Vec<u32>>,
 }
 
-impl<'p> Streamed<'p> {
+impl Streamed {
     /// For a text of `seen` tokens, whole in every layer, of which a slot takes `slot_bytes`.
     ///
     /// # Errors
     /// [`Error::UnsupportedFeature`] for a policy that has to see all layers at once, [`Error::BudgetBelowProtected`] as [`Policy::compress`].
-    pub fn new(policy: &'p Policy, shape: KvShape, seen: usize, slot_bytes: usize) -> Result<Self> {
+    pub fn new(policy: &Policy, shape: KvShape, seen: usize, slot_bytes: usize) -> Result<Self> {
         let refuse = |value: &str| {
             Err(Error::UnsupportedFeature { feature: "a choice layer by layer with".into(), value: value.into() })
         };
@@ -51,7 +51,7 @@ impl<'p> Streamed<'p> {
             return Err(policy.below_protected(budget, protected, heads));
         };
         let stream = Stream::new(rule, open.min(heads * seen - protected), heads);
-        Ok(Self { policy, shape, seen, stream, layers: Vec::with_capacity(shape.layers) })
+        Ok(Self { policy: policy.clone(), shape, seen, stream, layers: Vec::with_capacity(shape.layers) })
     }
 
     /// Takes the next layer, whole. Gives what stays of each layer from which something goes now, by its slots as they are now: of this one and of

@@ -93,6 +93,16 @@ impl Observer {
             + self.chunks.iter().map(|grid| grid.bytes(ChunkAttention::bytes)).sum::<usize>()
     }
 
+    /// Whether it remembers nothing but queries.
+    pub fn gathers_queries_only(&self) -> bool {
+        self.sums.is_none() && self.moments.is_none() && self.chunks.is_empty() && self.echoes.is_empty()
+    }
+
+    /// Stages the last queries of a prompt that a layer has seen whole.
+    pub fn remember(&mut self, layer: usize, queries: &[f32]) {
+        self.window.stage(layer, queries);
+    }
+
     /// Takes over what the pass brought.
     pub fn commit(&mut self) {
         self.window.commit();

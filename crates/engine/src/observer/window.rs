@@ -78,17 +78,22 @@ impl QueryWindow {
         self.staged.iter_mut().for_each(Vec::clear);
         self.staged_rows = 0;
     }
+
+    /// Stages the last rows of a layer, `[rows][query heads][head_dim]`.
+    pub(super) fn stage(&mut self, layer: usize, queries: &[f32]) {
+        if self.window == 0 {
+            return;
+        }
+        self.staged_rows = queries.len() / self.row;
+        let kept = self.staged_rows.min(self.window);
+        self.staged[layer].clear();
+        self.staged[layer].extend_from_slice(&queries[queries.len() - kept * self.row..]);
+    }
 }
 
 impl LayerTap for QueryWindow {
     fn layer(&mut self, step: &LayerStep<'_>) {
-        if self.window == 0 {
-            return;
-        }
-        self.staged_rows = step.rows;
-        let kept = step.rows.min(self.window);
-        self.staged[step.layer].clear();
-        self.staged[step.layer].extend_from_slice(&step.queries[(step.rows - kept) * self.row..]);
+        self.stage(step.layer, step.queries);
     }
 }
 

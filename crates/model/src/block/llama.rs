@@ -60,7 +60,7 @@ impl Decoder {
     }
 
     /// Everything that can be known to be wrong before any work is done.
-    fn check(&self, spans: &[Span<'_>]) -> Result<()> {
+    pub(super) fn check(&self, spans: &[Span<'_>]) -> Result<()> {
         let (vocab, context) = (self.config.vocab, self.config.context);
         for span in spans {
             if span.tokens.is_empty() {
@@ -99,17 +99,59 @@ impl Decoder {
             if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
                 return Err(Error::Aborted {});
             }
-            self.project(layer, m, space)?;
-            self.store(index, spans, space)?;
-            // Beyond the last layer's keys and values a row serves only its own logits.
-            let last = index + 1 == self.weights.layers.len();
-            if last {
-                self.keep_last(space);
-            }
-            self.attention(index, layer, spans, last, space)?;
-            self.feed_forward(layer, if last { total(&space.wanted) } else { m }, space)?;
+            self.layer(index, layer, m, spans, space)?;
         }
         Ok(())
+    }
+
+    /// Takes some spans of `m` rows through a layer.
+    fn layer(&self, index: usize, layer: &Layer, m: usize, spans: &mut [Span<'_>], space: &mut Team) -> Result<()> {
+        self.project(layer, m, space)?;
+        self.store(index, spans, space)?;
+        // Beyond the last layer's keys and values a row serves only its own logits.
+        let last = index + 1 == self.weights.layers.len();
+        if last {
+            self.keep_last(space);
+        }
+        self.attention(index, layer, spans, last, space)?;
+        self.feed_forward(layer, if last { total(&space.wanted) } else { m }, space)
+    }
+
+    /// Takes a span, whose first token is at `first`, through one layer. `stream` is its residual stream before and after, `[rows][hidden]`; before the
+    /// first layer and behind the last one it is not looked at.
+    pub(super) fn run_layer(
+        &self,
+        index: usize,
+        span: Span<'_>,
+        first: u32,
+        stream: &mut [f32],
+        space: &mut Team,
+    ) -> Result<()> {
+        let mut spans = [span];
+        space.first.clear();
+        space.first.push(first);
+        consecutive(&mut space.rows, spans.iter().map(|span| span.tokens.len()));
+        consecutive(&mut space.wanted, spans.iter().map(|span| span.logits.rows(span.tokens.len())));
+        if index == 0 {
+            self.embed(&mut spans, space)?;
+        } else {
+            space.x.at_least(stream.len()).copy_from_slice(stream);
+        }
+        self.angles(space);
+        let m = total(&space.rows);
+        self.layer(index, &self.weights.layers[index], m, &mut spans, space)?;
+        if index + 1 < self.weights.layers.len() {
+            stream.copy_from_slice(&space.x[..m * self.config.hidden]);
+        }
+        Ok(())
+    }
+
+    /// The logits of the only team's only wanted row.
+    pub(super) fn logits_of_one<'w>(&self, space: &'w mut Workspace) -> Result<Logits<'w>> {
+        consecutive(&mut space.wanted, std::iter::once(1));
+        self.logits(&space.teams[..1], 1, &mut space.y, &mut space.logits)?;
+        let vocab = self.config.vocab;
+        Ok(Logits { data: &space.logits[..vocab], rows: &space.wanted, vocab })
     }
 
     fn embed(&self, spans: &[Span<'_>], space: &mut Team) -> Result<()> {
