@@ -121,6 +121,17 @@ impl KvCache {
         }
     }
 
+    /// [`compact_all`](Self::compact_all) of the first layers, one for each selection.
+    ///
+    /// # Errors
+    /// As [`compact_all`](Self::compact_all).
+    pub fn compact_first(&mut self, selections: &[Selection]) -> Result<()> {
+        match selections.len() <= self.layers.len() {
+            true => self.compact_from(0, selections),
+            false => Err(mismatch("selections", &[self.layers.len()], selections.len())),
+        }
+    }
+
     fn compact_from(&mut self, first: usize, selections: &[Selection]) -> Result<()> {
         let layout = self.pool.layout();
         let mut jobs = Vec::new();

@@ -90,9 +90,8 @@ impl Layered {
         let positions: Vec<&[u32]> = (0..views.len()).map(|head| cache.positions(layer, head)).collect();
         let input =
             layer_input(model, layer, seen, &views, &positions, queries, &query_positions, Gathered::default())?;
-        for (layer, selection) in self.streamed.push(&input)? {
-            cache.compact(layer, &selection)?;
-        }
+        let selections = self.streamed.push(&input)?;
+        cache.compact_first(&selections)?;
         observer.remember(layer, &self.tail.queries);
         self.tail.queries.clear();
         Ok(())

@@ -2,6 +2,7 @@
 
 use headwise_core::{Error, KvShape, Ragged, Result, Selection};
 use headwise_kernels::Block;
+use rayon::prelude::*;
 
 use crate::policy::Slots;
 use crate::selectors::Stream;
@@ -54,9 +55,8 @@ impl Streamed {
         Ok(Self { policy: policy.clone(), shape, seen, stream, layers: Vec::with_capacity(shape.layers) })
     }
 
-    /// Takes the next layer, whole. Gives what stays of each layer from which something goes now, by its slots as they are now: of this one and of
-    /// earlier ones.
-    pub fn push<B: Block>(&mut self, layer: &LayerInput<B>) -> Result<Vec<(usize, Selection)>> {
+    /// Takes the next layer, whole. Gives what stays of each layer so far, this one too, by its slots as they are now.
+    pub fn push<B: Block>(&mut self, layer: &LayerInput<B>) -> Result<Vec<Selection>> {
         layer.validate()?;
         let whole = layer.lengths().iter().all(|&len| len == self.seen);
         if (layer.layer, layer.seen, layer.shape) != (self.layers.len(), self.seen, self.shape) || !whole {
@@ -71,36 +71,46 @@ impl Streamed {
         self.stream.push(&candidates.scores);
         let best_first = |row: &[f32]| {
             let mut order: Vec<u32> = (0..row.len() as u32).collect();
-            order.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b)));
+            order.sort_unstable_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b)));
             order
         };
-        let best = candidates.scores.iter().map(best_first).collect();
+        let rows: Vec<&[f32]> = candidates.scores.iter().collect();
+        let best = rows.into_par_iter().map(best_first).collect();
         let kept = layer.lengths().into_iter().map(|len| (0..len as u32).collect()).collect();
         self.layers.push(Held { slots, best, kept });
-        let mut changed = Vec::new();
-        let counts = self.stream.counts().chunks(self.shape.kv_heads);
-        for (index, (held, counts)) in self.layers.iter_mut().zip(counts).enumerate() {
-            if held.best.iter().zip(counts).all(|(best, &count)| best.len() == count) {
-                continue;
-            }
-            let lengths: Vec<usize> = held.kept.iter().map(Vec::len).collect();
-            held.best.iter_mut().zip(counts).for_each(|(best, &count)| best.truncate(count));
-            let now =
-                held.slots.keep(&Ragged::from_rows(held.best.iter().cloned()), &vec![self.seen; lengths.len()])?;
-            let of_head = |head: usize| {
-                let stays = now.head(head);
-                let places = held.kept[head].iter().enumerate();
-                places.filter(|(_, slot)| stays.binary_search(slot).is_ok()).map(|(place, _)| place as u32).collect()
-            };
-            let rows: Vec<Vec<u32>> = (0..lengths.len()).map(of_head).collect();
-            changed.push((index, Selection::new(Ragged::from_rows(rows), &lengths)?));
-            held.kept = (0..lengths.len()).map(|head| now.head(head).to_vec()).collect();
-        }
-        Ok(changed)
+        let counts = self.stream.counts().par_chunks(self.shape.kv_heads);
+        self.layers.par_iter_mut().zip(counts).map(|(layer, counts)| layer.cut(counts, self.seen)).collect()
     }
 
     /// Slots that are held now, over all heads of the layers that have come.
     pub fn held(&self) -> usize {
         self.layers.iter().flat_map(|layer| &layer.kept).map(Vec::len).sum()
+    }
+}
+
+impl Held {
+    /// Keeps the best of each head, as many as counted; by the slots as they are now.
+    fn cut(&mut self, counts: &[usize], seen: usize) -> Result<Selection> {
+        let lengths: Vec<usize> = self.kept.iter().map(Vec::len).collect();
+        if self.best.iter().zip(counts).all(|(best, &count)| best.len() == count) {
+            return Ok(Selection::all(&lengths));
+        }
+        self.best.iter_mut().zip(counts).for_each(|(best, &count)| best.truncate(count));
+        let best = Ragged::from_rows(self.best.iter().cloned());
+        let stays = self.slots.keep(&best, &vec![seen; lengths.len()])?;
+        let mut rows = Vec::with_capacity(lengths.len());
+        for (head, kept) in self.kept.iter_mut().enumerate() {
+            // Both ascend.
+            let mut stays = stays.head(head).iter().peekable();
+            let mut row = Vec::with_capacity(stays.len());
+            for (place, slot) in (0..).zip(&*kept) {
+                if stays.next_if_eq(&slot).is_some() {
+                    row.push(place);
+                }
+            }
+            *kept = row.iter().map(|&place: &u32| kept[place as usize]).collect();
+            rows.push(row);
+        }
+        Selection::new(Ragged::from_rows(rows), &lengths)
     }
 }

@@ -437,8 +437,8 @@ proptest! {
                 held.push(vec![(0..seen as u32).collect(); shape.kv_heads]);
                 let slots = |held: &[Vec<Vec<u32>>]| held.iter().flatten().map(Vec::len).sum::<usize>();
                 most = most.max(slots(&held));
-                for (index, selection) in streamed.push(layer)? {
-                    for (head, kept) in held[index].iter_mut().enumerate() {
+                for (held, selection) in held.iter_mut().zip(streamed.push(layer)?) {
+                    for (head, kept) in held.iter_mut().enumerate() {
                         *kept = selection.head(head).iter().map(|&slot| kept[slot as usize]).collect();
                     }
                 }

@@ -1,5 +1,6 @@
 use headwise_core::{Error, Result, Scores};
 use headwise_kernels::{Block, Pool1d, Window, WindowScores, group_reduce, window_scores};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -160,7 +161,9 @@ impl SnapKV {
         let (queries, positions) = layer.window(who, self.window)?;
         let window = Window { queries, positions, query_heads: layer.shape.query_heads(), scale: layer.scale };
         let weights = self.weight.map(|weight| weight.of(who, layer)).transpose()?;
-        (0..layer.heads.len()).map(|head| self.head(layer, &window, weights.as_ref(), head)).collect()
+        // A layer may come alone.
+        let heads = (0..layer.heads.len()).into_par_iter();
+        heads.map(|head| self.head(layer, &window, weights.as_ref(), head)).collect::<Vec<_>>().into_iter().collect()
     }
 
     /// Scores of the slots of a head that are before the last ones.
