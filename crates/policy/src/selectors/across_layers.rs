@@ -1,5 +1,4 @@
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 use headwise_core::{Error, Result, Scores};
 use headwise_kernels::topk;
@@ -101,8 +100,8 @@ pub struct Stream {
     floors: Vec<usize>,
     /// Slots that each head keeps so far.
     counts: Vec<usize>,
-    /// The slots beyond the floors, worst first. A head's slots enter in the order of their scores, so the worst of a head is its last.
-    open: BinaryHeap<Worst>,
+    /// The slots beyond the floors, in no order.
+    open: Vec<Worst>,
     kept: usize,
 }
 
@@ -132,7 +131,7 @@ impl Stream {
     /// For `budget` slots over `heads` heads of all layers.
     pub fn new(rule: AcrossLayers, budget: usize, heads: usize) -> Self {
         let floors = rule.floors(budget, heads.max(1)).collect();
-        Self { rule, budget, floors, counts: Vec::new(), open: BinaryHeap::new(), kept: 0 }
+        Self { rule, budget, floors, counts: Vec::new(), open: Vec::new(), kept: 0 }
     }
 
     /// Takes the next layer's scores, `[kv head][candidate]`, not NaN. Afterwards [`counts`](Self::counts) says what of all layers so far can stay.
@@ -140,18 +139,20 @@ impl Stream {
         for row in self.rule.scaled(scores) {
             let head = self.counts.len();
             let floor = self.floors.get(head).copied().unwrap_or(0).min(row.len());
-            let mut order: Vec<usize> = (0..row.len()).collect();
-            order.sort_unstable_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
-            // What cannot be among the best `budget` of this head alone need not compete.
-            order.truncate(self.budget.max(floor));
-            self.counts.push(order.len());
-            self.kept += order.len();
-            self.open.extend(order.iter().skip(floor).map(|&slot| Worst { score: row[slot], slot, head }));
+            let mut open: Vec<Worst> = (0..row.len()).map(|slot| Worst { score: row[slot], slot, head }).collect();
+            if floor > 0 {
+                open.select_nth_unstable(floor - 1);
+            }
+            self.counts.push(row.len());
+            self.kept += row.len();
+            self.open.extend(&open[floor..]);
         }
-        while self.kept > self.budget {
-            let Some(worst) = self.open.pop() else { break };
-            self.counts[worst.head] -= 1;
-            self.kept -= 1;
+        let excess = self.kept.saturating_sub(self.budget).min(self.open.len());
+        if excess > 0 {
+            let stays = self.open.len() - excess;
+            self.open.select_nth_unstable(stays);
+            self.open.drain(stays..).for_each(|worst| self.counts[worst.head] -= 1);
+            self.kept -= excess;
         }
     }
 
