@@ -51,6 +51,19 @@ test('a document is cut before its question is known, with and without a second 
   }
 })
 
+test('an instruction, classes of tokens and a bound decide what stays', async (t) => {
+  await using session = await model.createSession()
+  await session.prefill(DOCUMENT)
+  const text = '\n\nWhich secret phrases does the text name?'
+  const budget = { keep: 0.3 }
+  for (const spec of [policy.citrus({ text, budget }), policy.fastGen({ budget }), policy.certified({ budget })]) {
+    await using fork = await session.fork()
+    const { before, after, probeTokens } = await fork.compress(spec)
+    t.true(after.slots > 0 && after.slots <= 0.3 * before.slots, `${spec.kind}: ${after.slots} of ${before.slots}`)
+    t.is(probeTokens, spec.kind === 'citrus' ? model.tokenize(text).length : 0)
+  }
+})
+
 test('others go on while a cache is probed, and a probe can be given up', async (t) => {
   await using session = await model.createSession()
   await using other = await model.createSession()
