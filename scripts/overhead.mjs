@@ -34,7 +34,13 @@ async function main() {
     await session.dispose()
     return ms
   }
-  const gathers = { nothing: {}, sums: 'h2o', 'query moments': 'expectedAttention', 'attention in chunks': 'nonCausal', 'second reading': 'echo' }
+  const gathers = {
+    nothing: {},
+    sums: 'h2o',
+    'query moments': 'expectedAttention',
+    'attention in chunks': 'nonCausal',
+    'second reading': 'echo',
+  }
   /** @type {Record<string, number[]>} */
   const reading = Object.fromEntries(Object.keys(gathers).map((name) => [name, []]))
   for (let round = 0; round < ROUNDS; round++)

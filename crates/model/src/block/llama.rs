@@ -133,7 +133,7 @@ impl Decoder {
         consecutive(&mut space.rows, spans.iter().map(|span| span.tokens.len()));
         consecutive(&mut space.wanted, spans.iter().map(|span| span.logits.rows(span.tokens.len())));
         if index == 0 {
-            self.embed(&mut spans, space)?;
+            self.embed(&spans, space)?;
         } else {
             space.x.at_least(stream.len()).copy_from_slice(stream);
         }
