@@ -94,7 +94,8 @@ export class Session implements AsyncDisposable {
 
   /**
    * Reads text into the cache and then, as the policy's schedule (or `options.compress`) says, compresses it.
-   * A prefill that fails or is aborted leaves the session as it was. If only the compression fails, the text stays.
+   * A prefill that fails or is aborted leaves the session as it was. If only the compression fails, the text stays
+   * (but not where it is compressed layer by layer while it is read: there it is all or nothing).
    */
   async prefill(input: Input, options: PrefillOptions = {}): Promise<PrefillReport> {
     const { signal, ...rest } = options

@@ -231,7 +231,7 @@ export type Certificate = {
  */
 error?: number | undefined, 
 /**
- * Last queries that must be served, 1 to 4096. Default 16.
+ * Last queries that must be served, 1 to 64: their attention to all slots of a layer is held at once. Default 16.
  */
 window?: number | undefined, };
 
@@ -247,7 +247,7 @@ export type CertifiedPolicy = {
  */
 error?: number | undefined, 
 /**
- * Last queries that must be served, 1 to 4096; their tokens stay. Default 16.
+ * Last queries that must be served, 1 to 64; their tokens stay. Default 16.
  */
 window?: number | undefined, 
 /**
@@ -699,7 +699,7 @@ compat?: Compat | undefined, };
  */
 export type EchoPolicy = { 
 /**
- * Positions of a chunk. Default 512.
+ * Positions of a chunk, 4 to 4096. Default 512.
  */
 chunk?: number | undefined, 
 /**
@@ -732,7 +732,7 @@ compat?: Compat | undefined, };
  */
 export type EchoScores = { 
 /**
- * Positions of a chunk, 1 to 4096. Default 512.
+ * Positions of a chunk, 4 to 4096. Default 512.
  */
 chunk?: number | undefined, };
 

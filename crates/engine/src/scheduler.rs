@@ -1,7 +1,7 @@
 //! The engine thread: takes commands, runs steps, keeps every session going.
 //!
 //! A step is one decode pass over all generating sessions (who reads the weights how often: `Model::forward`) and then at most one
-//! prompt chunk of one session, the sessions with a prompt taking turns.
+//! prompt chunk of one session (or one of its probe, or one layer of a larger chunk where it is cut by layer), the sessions with a prompt taking turns.
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,8 +137,7 @@ impl Scheduler {
                     let compress = compress.unwrap_or(state.policy.compresses_after_prefill());
                     let compress = compress.then(|| state.policy.clone());
                     state.start(prompt, compress, cancel, Then::Report(reply));
-                    state.cut_by_layer(&model);
-                    self.settle(session);
+                    self.begin(session, &model);
                 }
                 Err(error) => answer(Some(reply), Err(error)),
             },
@@ -278,9 +277,21 @@ impl Scheduler {
         let sent = Instant::now();
         let decode = Decode { options, sampler, stop, text, ends, drawn: 0, steps, call: number, wanted: 0, sent };
         state.start(prompt, compress, cancel, Then::Decode(Box::new(decode)));
-        state.cut_by_layer(&model);
-        self.settle(session);
+        self.begin(session, &model);
         Ok(())
+    }
+
+    /// Sets a call that has just started on its way.
+    fn begin(&mut self, id: u64, model: &Model) {
+        let Some(state) = self.sessions.get_mut(&id) else { return };
+        let begun = guarded(|| {
+            state.cut_by_layer(model);
+            Ok(())
+        });
+        match begun {
+            Ok(()) => self.settle(id),
+            Err(error) => self.fail(id, error),
+        }
     }
 
     /// One decode pass for all that generate, one prompt chunk for one that has a prompt.
@@ -324,9 +335,12 @@ impl Scheduler {
         let result = guarded(|| self.model.forward(&mut spans, &mut self.decode_space, None));
         self.spans = recycle(spans);
         let of_batch = |(id, _): &(&u64, &mut SessionState)| ids.binary_search(id).is_ok();
-        if result.is_ok() {
-            self.sessions.iter_mut().filter(of_batch).for_each(|(_, state)| state.observer.commit());
-        }
+        let result = result.and_then(|logits| {
+            guarded(|| {
+                self.sessions.iter_mut().filter(of_batch).for_each(|(_, state)| state.observer.commit());
+                Ok(logits)
+            })
+        });
         let ms = milliseconds(start);
         let states = self.sessions.iter_mut().filter(of_batch);
         match result {
@@ -419,11 +433,12 @@ impl Scheduler {
                 tap: &mut state.observer,
                 logits: wanted,
             };
-            self.model.forward(&mut [span], &mut self.prefill_space, Some(&job.cancel))
+            let logits = self.model.forward(&mut [span], &mut self.prefill_space, Some(&job.cancel))?;
+            state.observer.commit();
+            Ok(logits)
         });
         match result {
             Ok(logits) => {
-                state.observer.commit();
                 let ms = milliseconds(start);
                 job.ms += ms;
                 state.figures.prefill_ms += ms;
@@ -462,8 +477,8 @@ impl Scheduler {
         if let Some(policy) = job.compress.take() {
             let result = guarded(|| match job.probe.take() {
                 None => match state.probe(&self.model, &policy)? {
-                    Some(probe) => Ok(Err(probe)),
-                    None => state.compress(&self.model, &policy, None).map(Ok),
+                    Some(probe) if !probe.is_done() => Ok(Err(probe)),
+                    nothing_to_read => state.compress(&self.model, &policy, nothing_to_read).map(Ok),
                 },
                 probe => state.compress(&self.model, &policy, probe).map(Ok),
             });
@@ -522,8 +537,8 @@ impl Scheduler {
         }
     }
 
-    /// Ends a session's call because its compression failed. A generation that fails before its first token leaves no trace; a prefill's tokens
-    /// stay.
+    /// Ends a session's call because its compression failed. A generation that fails before its first token leaves no trace, nor does what was given
+    /// up; a prefill's tokens stay otherwise.
     fn fail_compression(&mut self, id: u64, error: Error) {
         let job = self.sessions.get_mut(&id).and_then(|state| state.job.as_mut());
         if let Some(job) = job.filter(|job| !matches!(job.then, Then::Decode(_)) && !matches!(error, Error::Aborted {}))
@@ -541,10 +556,11 @@ impl Scheduler {
             // After a panic nobody knows what the session's cache holds.
             self.sessions.remove(&id);
         }
-        self.pool.trim();
         if let Some(job) = job {
             job.fail(error);
         }
+        // Behind the job, which may have held a probe's fork.
+        self.pool.trim();
     }
 }
 

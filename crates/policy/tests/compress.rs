@@ -342,7 +342,7 @@ proptest! {
             }
             // Methods that keep the same slots in all heads want heads that hold the same.
             Err(Error::UnsupportedFeature { feature, .. }) => {
-                let shared = ["tova", "shared", "chunks", "crush"].iter().any(|name| feature.contains(name));
+                let shared = ["tova", "shared", "chunks"].iter().any(|name| feature.contains(name));
                 prop_assert!(shared && (cache.gaps() || spec.get("filter").is_some()), "{feature}");
             }
             Err(error) => prop_assert!(false, "{error}"),
@@ -576,4 +576,17 @@ fn heads_compete_only_with_ada_kv_and_never_below_the_floor() {
     assert_eq!(lengths(0.0), [40, 0]);
     assert_eq!(lengths(0.2), [36, 4]);
     assert_eq!(lengths(1.0), [20, 20]);
+}
+
+#[test]
+fn kv_crush_can_cut_what_it_has_cut() {
+    let cache = small(60, 12);
+    let first = policy(json!({ "kind": "kvCrush", "window": 4, "budget": { "tokensPerHead": 30 } }));
+    let kept = cache.compress(&first).unwrap();
+    assert!(kept.iter().any(|layer| layer.head(0) != layer.head(1)), "the heads hold the same");
+    let cut = Cache::new(cache.shape, 60, 12, true, 7);
+    assert!(cut.gaps());
+    let second = policy(json!({ "kind": "kvCrush", "window": 4, "budget": { "tokensPerHead": 20 } }));
+    let kept = cut.compress(&second).unwrap();
+    assert_eq!(kept.iter().map(Selection::total).sum::<usize>(), 20 * 4);
 }

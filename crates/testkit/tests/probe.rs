@@ -144,6 +144,19 @@ fn a_cache_that_fits_is_not_probed_and_one_that_cannot_be_stays_as_it_was() {
         assert!(matches!(error, Error::KvBudgetExceeded { .. }), "{error}");
         assert_eq!(rows(&full.kept().await.unwrap()), before);
 
+        // Nothing was read, so there is nothing to repeat.
+        let engine = Engine::start(model(), EngineOptions::default()).unwrap();
+        let filtered = json!({
+            "kind": "custom",
+            "scorer": { "kind": "reconstruction" },
+            "filter": { "kind": "nucleus" },
+            "budget": { "keep": 0.5 },
+        });
+        let options = SessionOptions { policy: PolicySpec::from_value(filtered).unwrap(), ..SessionOptions::default() };
+        let empty = engine.create_session(options).await.unwrap();
+        let report = empty.compress(None, CancelToken::default()).await.unwrap();
+        assert_eq!((report.probe_tokens, report.after.slots), (0, 0));
+
         // An instruction needs a tokenizer, which this model lacks.
         let citrus = PolicySpec::from_value(json!({ "kind": "citrus", "budget": { "keep": 0.2 } })).unwrap();
         let error = full.compress(Some(citrus), CancelToken::default()).await.unwrap_err();

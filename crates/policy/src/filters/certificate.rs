@@ -6,7 +6,7 @@ use ts_rs::TS;
 
 use super::Admit;
 use crate::output_norms::{Norm, OutputNorms};
-use crate::{About, Asks, Describe, LayerInput, Needs, Reads, attention, checks};
+use crate::{About, Asks, Describe, LayerInput, Needs, Reads, attention};
 
 /// The least that keeps the layer's attention output right: of each layer the worst slots go, over all heads, as long as no query of the window
 /// can see its output change by more than the share `error`. Ours.
@@ -21,7 +21,7 @@ pub struct Certificate {
     /// Share of the output's length that may change, more than 0. Default 0.5.
     #[ts(optional, as = "Option<_>")]
     pub error: f64,
-    /// Last queries that must be served, 1 to 4096. Default 16.
+    /// Last queries that must be served, 1 to 64: their attention to all slots of a layer is held at once. Default 16.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
 }
@@ -96,7 +96,9 @@ impl Admit for Certificate {
         let mut order: Vec<(usize, u32)> =
             open.iter().enumerate().flat_map(|(head, slots)| slots.iter().map(move |&slot| (head, slot))).collect();
         let score = |&(head, slot): &(usize, u32)| scores.row(head)[slot as usize];
-        order.sort_by(|a, b| score(a).total_cmp(&score(b)).then(b.cmp(a)));
+        let place = |&(head, slot): &(usize, u32)| (layer.positions[head][slot as usize], head);
+        // Of equals the later one goes first.
+        order.sort_by(|a, b| score(a).total_cmp(&score(b)).then(place(b).cmp(&place(a))));
         let mut admitted: Vec<Vec<bool>> = layer.lengths().into_iter().map(|len| vec![true; len]).collect();
         let mut totals = vec![0.0f64; count];
         for (head, slot) in order {
@@ -111,7 +113,7 @@ impl Admit for Certificate {
                     *total += lost.bound() - before;
                 }
             }
-            if totals.iter().zip(&limits).any(|(total, limit)| total > limit) {
+            if !totals.iter().zip(&limits).all(|(total, limit)| total <= limit) {
                 break;
             }
             admitted[head][slot] = false;
@@ -123,7 +125,10 @@ impl Admit for Certificate {
         if !(self.error > 0.0 && self.error.is_finite()) {
             return Err(Error::invalid("certificate.error", self.error, "a finite number above 0"));
         }
-        checks::window("certificate.window", self.window, 1)
+        match (1..=64).contains(&self.window) {
+            true => Ok(()),
+            false => Err(Error::invalid("certificate.window", self.window, "between 1 and 64")),
+        }
     }
 }
 

@@ -3,6 +3,7 @@ use headwise_kernels::attend::{ColumnReduce, Columns, Job, Query, attend_batch};
 use headwise_kernels::{BlockLayout, HeadView};
 
 use super::Gather;
+use crate::rows::bytes;
 
 /// What the queries of a text would look at if the text were read once more: the queries and keys of each chunk are turned on by the length of the
 /// chunk, as if they stood behind it, and the largest attention that each slot of the chunk gets from them is kept. Ours; an estimate of what
@@ -96,7 +97,7 @@ impl Echo {
             let parts = [sinks, &self.keys[range.clone()], &self.moved[range.clone()]];
             let keys =
                 parts.into_iter().flat_map(|part| part.chunks_exact(narrow)).flat_map(|row| &row[head * dim..][..dim]);
-            let mut bytes: Vec<u8> = keys.flat_map(|x| x.to_ne_bytes()).collect();
+            let mut bytes = bytes(&keys.copied().collect::<Vec<_>>());
             bytes.resize(layout.bytes(), 0);
             vec![bytes]
         };

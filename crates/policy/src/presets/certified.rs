@@ -16,7 +16,7 @@ pub struct CertifiedPolicy {
     /// Share of the output's length that may change, more than 0. Default 0.5.
     #[ts(optional, as = "Option<_>")]
     pub error: f64,
-    /// Last queries that must be served, 1 to 4096; their tokens stay. Default 16.
+    /// Last queries that must be served, 1 to 64; their tokens stay. Default 16.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
     /// First tokens that stay in any case. Default 4.

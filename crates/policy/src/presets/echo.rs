@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct EchoPolicy {
-    /// Positions of a chunk. Default 512.
+    /// Positions of a chunk, 4 to 4096. Default 512.
     #[ts(optional, as = "Option<_>")]
     pub chunk: usize,
     /// First tokens that stay in any case. Default 4.

@@ -15,7 +15,7 @@ use crate::{LayerInput, Needs, checks};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct EchoScores {
-    /// Positions of a chunk, 1 to 4096. Default 512.
+    /// Positions of a chunk, 4 to 4096. Default 512.
     #[ts(optional, as = "Option<_>")]
     pub chunk: usize,
 }
@@ -51,6 +51,6 @@ impl Score for EchoScores {
     }
 
     fn validate(&self) -> Result<()> {
-        checks::window("echoScores.chunk", self.chunk, 1)
+        checks::window("echoScores.chunk", self.chunk, 4)
     }
 }

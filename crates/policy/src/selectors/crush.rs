@@ -95,14 +95,20 @@ impl Select for Crush {
     }
 
     fn pick(&self, layer: &Candidates, counts: &[usize]) -> Result<Ragged<u32>> {
-        layer.aligned("crush")?;
-        let len = layer.positions.first().map_or(0, Vec::len);
-        let distances = self.distances(&top_of_heads(&layer.scores, counts)?, len);
-        let rows = layer.scores.iter().zip(counts).map(|(row, &count)| {
+        // Heads that were cut before hold different positions; what a head does not hold it does not keep.
+        let mut all = layer.positions.concat();
+        all.sort_unstable();
+        all.dedup();
+        let place =
+            |head: usize, slot: u32| all.partition_point(|&position| position < layer.positions[head][slot as usize]);
+        let best = top_of_heads(&layer.scores, counts)?;
+        let bits = (0..best.rows()).map(|head| best.row(head).iter().map(|&slot| place(head, slot) as u32).collect());
+        let distances = self.distances(&Ragged::from_rows(bits), all.len());
+        let rows = layer.scores.iter().zip(counts).enumerate().map(|(head, (row, &count))| {
             let wanted = self.representatives(count);
             let mut kept = topk(row, count - wanted)?;
-            let mut rest: Vec<u32> = (0..len as u32).filter(|slot| kept.binary_search(slot).is_err()).collect();
-            rest.sort_by_key(|&slot| distances[slot as usize]);
+            let mut rest: Vec<u32> = (0..row.len() as u32).filter(|slot| kept.binary_search(slot).is_err()).collect();
+            rest.sort_by_key(|&slot| distances[place(head, slot)]);
             let last = rest.len().saturating_sub(1);
             kept.extend((0..wanted).map(|i| rest[i * last / wanted.saturating_sub(1).max(1)]));
             kept.sort_unstable();

@@ -125,20 +125,14 @@ pub(crate) fn even_counts(layer: &Candidates, budget: usize) -> Vec<usize> {
 }
 
 impl Candidates {
-    /// [`Error::UnsupportedFeature`] when the heads do not hold the same positions.
-    fn aligned(&self, selector: &str) -> Result<()> {
-        match self.positions.iter().all(|row| *row == self.positions[0]) {
-            true => Ok(()),
-            false => Err(Error::UnsupportedFeature {
+    /// The sum of the heads' scores, `[candidate]`. [`Error::UnsupportedFeature`] when the heads do not hold the same positions.
+    fn joined(&self, selector: &str) -> Result<Vec<f32>> {
+        if self.positions.iter().any(|row| *row != self.positions[0]) {
+            return Err(Error::UnsupportedFeature {
                 feature: format!("selector {selector} on"),
                 value: "heads in which different positions compete".into(),
-            }),
+            });
         }
-    }
-
-    /// The sum of the heads' scores, `[candidate]`, where they are [`aligned`](Self::aligned).
-    fn joined(&self, selector: &str) -> Result<Vec<f32>> {
-        self.aligned(selector)?;
         let mut sum = vec![0.0f64; self.positions.first().map_or(0, Vec::len)];
         for row in self.scores.iter() {
             sum.iter_mut().zip(row).for_each(|(sum, &score)| *sum += f64::from(score));
