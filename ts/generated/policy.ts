@@ -68,6 +68,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -186,6 +192,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -267,6 +279,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -324,6 +342,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -367,6 +391,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -483,6 +513,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -565,6 +601,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -591,6 +633,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -687,6 +735,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -718,6 +772,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -833,6 +893,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -950,6 +1016,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -1007,6 +1079,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -1055,6 +1133,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -1084,6 +1168,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -1164,6 +1254,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -1200,6 +1296,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -1288,6 +1390,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -1526,6 +1634,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -1601,6 +1715,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -1663,6 +1783,12 @@ protect?: Protect | undefined,
  */
 schedule?: Schedule | undefined, 
 /**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
+/**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
 compat?: Compat | undefined, };
@@ -1693,6 +1819,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */
@@ -1833,6 +1965,12 @@ protect?: Protect | undefined,
  * When the session compresses by itself. Default `"afterPrefill"`.
  */
 schedule?: Schedule | undefined, 
+/**
+ * Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+ * them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+ * read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+ */
+renumber?: boolean | undefined, 
 /**
  * Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
  */

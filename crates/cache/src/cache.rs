@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use headwise_core::{Error, KvShape, Result, Selection};
+use headwise_core::{Error, KvShape, Result, Rotation, Selection};
 use headwise_kernels::HeadView;
 use rayon::prelude::*;
 
-use crate::head::{Head, Rows};
+use crate::head::{Head, Numbering, Rows};
 use crate::mmap::BlockHandle;
 use crate::pool::BlockPool;
 
@@ -22,6 +22,7 @@ pub struct KvCache {
     pool: Arc<BlockPool>,
     shape: KvShape,
     layers: Vec<Layer>,
+    numbering: Option<Numbering>,
 }
 
 #[derive(Clone)]
@@ -45,7 +46,7 @@ impl KvCache {
             return Err(mismatch("blocks of the pool", &[head_dim], shape.head_dim));
         }
         let layer = Layer { heads: vec![Head::default(); shape.kv_heads], next_position: 0 };
-        Ok(Self { pool, shape, layers: vec![layer; shape.layers] })
+        Ok(Self { pool, shape, layers: vec![layer; shape.layers], numbering: None })
     }
 
     /// The pool that the blocks come from.
@@ -102,23 +103,44 @@ impl KvCache {
     /// As [`KvCache::compact_all`], and `InvalidArgument` for no such layer.
     pub fn compact(&mut self, layer: usize, selection: &Selection) -> Result<()> {
         layer_mut(&mut self.layers, layer)?;
-        self.compact_from(layer, std::slice::from_ref(selection))
+        self.compact_from(layer, std::slice::from_ref(selection), None)
     }
 
     /// Keeps only the selected slots of every layer (one selection a layer), in order, and frees the blocks that are no longer
-    /// needed.
+    /// needed. The survivors keep the rotary positions that they were read at.
     ///
     /// Survivors move forward in place. A block that another cache shares is copied before it changes and stays shared where it does
     /// not, so that a prefix which is kept as it is stays shared. On an error, nothing has changed in any layer.
     ///
     /// # Errors
     /// `ShapeMismatch` or `InvalidSelection` where the selections were made for another cache; `KvBudgetExceeded` or
-    /// `OutOfMemory` where the pool gives no blocks for the copies.
+    /// `OutOfMemory` where the pool gives no blocks for the copies; `InvalidArgument` for a cache that is [renumbered](Self::is_renumbered).
     pub fn compact_all(&mut self, selections: &[Selection]) -> Result<()> {
         match selections.len() == self.layers.len() {
-            true => self.compact_from(0, selections),
+            true => self.compact_from(0, selections, None),
             false => Err(mismatch("selections", &[self.layers.len()], selections.len())),
         }
+    }
+
+    /// [`compact_all`](Self::compact_all), and turns the keys that stay so that the evicted ones leave no gaps: in each head they get consecutive
+    /// rotary positions, of which the last is the same in all heads, and the next token follows it. Where all heads keep the same number that
+    /// is `0..kept`, as in kvpress's `KeyRerotationPress` and, for the latest tokens, in StreamingLLM (arXiv 2309.17453).
+    ///
+    /// Positions ([`positions`](Self::positions)) go on naming tokens. Keys are rounded to the codec once more. A cache that is renumbered stays so:
+    /// later cuts close their gaps too.
+    ///
+    /// # Errors
+    /// As [`compact_all`](Self::compact_all), and `InvalidArgument` when a pass is under way, so that layers have seen different tokens. On an error,
+    /// nothing has changed.
+    pub fn renumber_all(&mut self, selections: &[Selection], rotation: &dyn Rotation) -> Result<()> {
+        if selections.len() != self.layers.len() {
+            return Err(mismatch("selections", &[self.layers.len()], selections.len()));
+        }
+        if let Some(layer) = self.layers.iter().find(|layer| layer.next_position != self.next_position()) {
+            let expected = format!("{} in all layers", self.next_position());
+            return Err(Error::invalid("next position", layer.next_position, &expected));
+        }
+        self.compact_from(0, selections, Some(rotation))
     }
 
     /// [`compact_all`](Self::compact_all) of the first layers, one for each selection.
@@ -127,13 +149,18 @@ impl KvCache {
     /// As [`compact_all`](Self::compact_all).
     pub fn compact_first(&mut self, selections: &[Selection]) -> Result<()> {
         match selections.len() <= self.layers.len() {
-            true => self.compact_from(0, selections),
+            true => self.compact_from(0, selections, None),
             false => Err(mismatch("selections", &[self.layers.len()], selections.len())),
         }
     }
 
-    fn compact_from(&mut self, first: usize, selections: &[Selection]) -> Result<()> {
+    fn compact_from(&mut self, first: usize, selections: &[Selection], rotation: Option<&dyn Rotation>) -> Result<()> {
+        if self.numbering.is_some() && rotation.is_none() {
+            return Err(Error::invalid("selections", "of a renumbered cache", "renumber_all"));
+        }
         let layout = self.pool.layout();
+        let numbering = self.numbering;
+        let longest = selections.iter().flat_map(|s| (0..s.heads()).map(|head| s.head(head).len())).max().unwrap_or(0);
         let mut jobs = Vec::new();
         for (layer, selection) in self.layers[first..].iter_mut().zip(selections) {
             if selection.heads() != layer.heads.len() {
@@ -144,7 +171,11 @@ impl KvCache {
                 if keep.last().is_some_and(|&last| last as usize >= head.len()) {
                     return Err(Error::InvalidSelection { head: index, index: keep.len() - 1 });
                 }
-                jobs.push((head.blocks_to_compact(layout, keep), head, keep));
+                let needed = match rotation {
+                    Some(_) => head.blocks_to_renumber(layout, keep),
+                    None => head.blocks_to_compact(layout, keep),
+                };
+                jobs.push((needed, head, keep));
             }
         }
         // All blocks or none: from here on nothing can fail.
@@ -152,8 +183,16 @@ impl KvCache {
         let jobs: Vec<_> =
             jobs.into_iter().map(|(needed, head, keep)| (head, keep, fresh.split_off(fresh.len() - needed))).collect();
         let run = |(head, keep, fresh): (&mut Head, &[u32], Vec<BlockHandle>)| {
-            head.compact(layout, keep, fresh);
+            let mut fresh = fresh.into_iter();
+            let from = rotation.map(|_| {
+                let all = rotary_positions(head, numbering);
+                keep.iter().map(|&slot| all[slot as usize]).collect::<Vec<_>>()
+            });
+            head.compact(layout, keep, &mut fresh);
             head.truncate(layout, keep.len());
+            if let (Some(rotation), Some(from)) = (rotation, from) {
+                head.renumber(layout, &from, (longest - keep.len()) as u32, rotation, &mut fresh);
+            }
         };
         let total: usize = selections.iter().map(Selection::total).sum();
         if total * 2 * layout.row_bytes() < PARALLEL_BYTES {
@@ -161,12 +200,15 @@ impl KvCache {
         } else {
             jobs.into_par_iter().for_each(run);
         }
+        if rotation.is_some() {
+            self.numbering = Some(Numbering { from: self.next_position(), to: longest as u32 });
+        }
         Ok(())
     }
 
     /// A second cache with the same content, which shares every block until one of the two changes it.
     pub fn fork(&self) -> Self {
-        Self { pool: self.pool.clone(), shape: self.shape, layers: self.layers.clone() }
+        Self { pool: self.pool.clone(), shape: self.shape, layers: self.layers.clone(), numbering: self.numbering }
     }
 
     /// Forgets every slot of every layer whose position is `position` or above, and frees its blocks.
@@ -181,6 +223,13 @@ impl KvCache {
                 head.truncate(self.pool.layout(), len);
             }
         }
+        // Gaps that were closed stay closed: the next token follows the last one that was ever there.
+        if let Some(numbering) = &mut self.numbering {
+            numbering.from = numbering.from.min(position);
+        }
+        if position == 0 {
+            self.numbering = None;
+        }
     }
 
     /// Forgets everything and frees all blocks.
@@ -191,6 +240,26 @@ impl KvCache {
     /// Position of the next token: one past the last one that every layer has seen, whether or not its slot was evicted since.
     pub fn next_position(&self) -> u32 {
         self.layers.iter().map(|layer| layer.next_position).min().unwrap_or(0)
+    }
+
+    /// The rotary position of the next token: [`next_position`](Self::next_position), unless gaps were closed.
+    pub fn next_rotary_position(&self) -> u32 {
+        self.rotary_position(self.next_position())
+    }
+
+    /// The rotary position of a token that is yet to come, at `position`: not below [`next_position`](Self::next_position).
+    pub fn rotary_position(&self, position: u32) -> u32 {
+        self.numbering.map_or(position, |Numbering { from, to }| to + (position - from))
+    }
+
+    /// Whether gaps were closed ([`renumber_all`](Self::renumber_all)), so that tokens are not turned to their positions.
+    pub fn is_renumbered(&self) -> bool {
+        self.numbering.is_some()
+    }
+
+    /// The rotary position of each slot of a head, ascending.
+    pub fn rotary_positions(&self, layer: usize, head: usize) -> Vec<u32> {
+        rotary_positions(&self.layers[layer].heads[head], self.numbering)
     }
 
     /// The heads of a layer, for kernels.
@@ -248,6 +317,13 @@ impl fmt::Debug for KvCache {
         let mut fields = f.debug_struct("KvCache");
         fields.field("shape", &self.shape).field("next_position", &self.next_position());
         fields.field("logical_bytes", &self.logical_bytes()).finish_non_exhaustive()
+    }
+}
+
+fn rotary_positions(head: &Head, numbering: Option<Numbering>) -> Vec<u32> {
+    match numbering {
+        Some(numbering) => head.rotary_positions(numbering).collect(),
+        None => head.positions().to_vec(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The slots of one (layer, KV head): a block table and a position for each slot.
 
+use headwise_core::Rotation;
 use headwise_kernels::{self as kernels, Block, BlockLayout, HeadView};
 
 use crate::codec::encode;
@@ -20,6 +21,15 @@ pub(crate) struct Rows<'a> {
 pub(crate) struct Head {
     blocks: Vec<BlockHandle>,
     positions: Vec<u32>,
+    /// Rotary position of the first slot, where the cache was renumbered.
+    first_rotary: u32,
+}
+
+/// How positions and rotary positions differ behind the last cut that closed gaps: a token at `from + n` is turned to `to + n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Numbering {
+    pub from: u32,
+    pub to: u32,
 }
 
 impl Head {
@@ -128,6 +138,48 @@ impl Head {
                 values[bytes(to)].copy_from_slice(&source[half..][bytes(from)]);
             }
         }
+    }
+
+    /// Shared blocks among those that hold the slots `keep` once they have moved forward: [`renumber`](Self::renumber) may copy each.
+    pub fn blocks_to_renumber(&self, layout: BlockLayout, keep: &[u32]) -> usize {
+        self.blocks[..layout.blocks_for(keep.len())].iter().filter(|block| block.is_shared()).count()
+    }
+
+    /// Turns the key of each slot `i` from the rotary position `from[i]` to `first + i`. Blocks in which nothing turns are not touched.
+    pub fn renumber(
+        &mut self,
+        layout: BlockLayout,
+        from: &[u32],
+        first: u32,
+        rotation: &dyn Rotation,
+        fresh: &mut impl Iterator<Item = BlockHandle>,
+    ) {
+        let mut key = vec![0.0; layout.head_dim];
+        let firsts = (first..).step_by(layout.slots);
+        for ((block, from), first) in self.blocks.iter_mut().zip(from.chunks(layout.slots)).zip(firsts) {
+            let to = first..;
+            if to.clone().zip(from).all(|(to, &from)| to == from) {
+                continue;
+            }
+            if block.get_mut().is_none() {
+                *block = copy_of(block, layout, from.len(), fresh.next().expect("blocks were counted before"));
+            }
+            for ((to, &from), row) in to.zip(from).zip(unshared(block).chunks_exact_mut(layout.row_bytes())) {
+                kernels::numbers(row, layout.codec, &mut key);
+                rotation.renumber(&mut key, from, to);
+                encode(layout.codec, &key, row);
+            }
+        }
+        self.first_rotary = first;
+    }
+
+    /// The rotary position of each slot, where the cache was renumbered as `numbering` says.
+    pub fn rotary_positions(&self, numbering: Numbering) -> impl Iterator<Item = u32> {
+        let of_slot = move |(slot, &position): (u32, &u32)| match position.checked_sub(numbering.from) {
+            Some(since) => numbering.to + since,
+            None => self.first_rotary + slot,
+        };
+        (0..).zip(&self.positions).map(of_slot)
     }
 
     /// Drops every slot from `len` on, and the memory for it.

@@ -10,15 +10,13 @@ pub trait Rotation: Debug + Sync {
     /// Turns every head of one row, `[heads][head_dim]`, by these cosines and sines, `[head_dim / 2]` each. They may be means over positions.
     fn rotate(&self, row: &mut [f32], cos: &[f32], sin: &[f32]);
 
-    /// Turns one row from its position to another.
-    fn renumber(&self, row: &mut [f32], from: u32, to: u32) {
+    /// Turns rows from one position to another: all by the same angles, so once however many they are.
+    fn renumber(&self, rows: &mut [f32], from: u32, to: u32) {
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        self.push_angles(from, &mut cos, &mut sin);
-        sin.iter_mut().for_each(|sin| *sin = -*sin);
-        self.rotate(row, &cos, &sin);
-        cos.clear();
-        sin.clear();
-        self.push_angles(to, &mut cos, &mut sin);
-        self.rotate(row, &cos, &sin);
+        self.push_angles(from.abs_diff(to), &mut cos, &mut sin);
+        if to < from {
+            sin.iter_mut().for_each(|sin| *sin = -*sin);
+        }
+        self.rotate(rows, &cos, &sin);
     }
 }

@@ -36,7 +36,10 @@ impl Layered {
         let needs = policy.needs();
         let only_window = needs == Needs { window_queries: needs.window_queries, ..Needs::default() };
         let slot_bytes = shape.slot_bytes(cache.pool().layout().codec);
-        let idle = policy.keeps_all() || policy.fits(seen * shape.layers * shape.kv_heads, seen, shape, slot_bytes);
+        // Where the survivors are turned to is known when the last layer has been cut.
+        let idle = policy.renumber
+            || policy.keeps_all()
+            || policy.fits(seen * shape.layers * shape.kv_heads, seen, shape, slot_bytes);
         if cache.next_position() > 0 || idle || !only_window || !observer.gathers_queries_only() {
             return None;
         }

@@ -57,7 +57,10 @@ impl ProbePass {
     /// an instruction where there is none.
     pub fn new(model: &Model, probe: &Probe, cache: KvCache, history: &[u32]) -> Result<Self> {
         let parts = match &probe.text {
-            ProbeText::Repeat { chunk } => repetition(model, *chunk, history)?,
+            ProbeText::Repeat { chunk } => {
+                let room = model.context_length().saturating_sub(cache.next_rotary_position() as usize);
+                repetition(model, *chunk, history, room)?
+            }
             ProbeText::Instruction(text) => {
                 let tokens = model.tokenizer()?.encode(text, true)?;
                 VecDeque::from([Part { tokens, judges: 0..u32::MAX }])
@@ -138,8 +141,8 @@ impl ProbePass {
     }
 }
 
-/// The text once more, in parts of at most `chunk` tokens, each behind a request. BOS is not repeated. A model without a tokenizer gets no requests.
-fn repetition(model: &Model, chunk: usize, history: &[u32]) -> Result<VecDeque<Part>> {
+/// The text once more, in parts of at most `chunk` tokens, each behind a request and all of it no longer than `room`. BOS is not repeated. A model without a tokenizer gets no requests.
+fn repetition(model: &Model, chunk: usize, history: &[u32], room: usize) -> Result<VecDeque<Part>> {
     let (mut first, mut later, mut then) = (Vec::new(), Vec::new(), Vec::new());
     let mut start = 0;
     if let Ok(tokenizer) = model.tokenizer() {
@@ -148,12 +151,12 @@ fn repetition(model: &Model, chunk: usize, history: &[u32]) -> Result<VecDeque<P
         then = answer_begins(model, history)?;
     }
     let request = first.len().max(later.len() + TOKENS_BEFORE) + then.len();
-    let limit = model.context_length();
-    let room = limit.saturating_sub(history.len() + request);
-    if room < SHORTEST_PART.min(history.len()) {
-        return Err(Error::ContextExceeded { needed: history.len() + request + SHORTEST_PART, limit });
+    let for_text = room.saturating_sub(request);
+    if for_text < SHORTEST_PART.min(history.len()) {
+        let limit = model.context_length();
+        return Err(Error::ContextExceeded { needed: limit - room + request + SHORTEST_PART, limit });
     }
-    let chunk = chunk.min(room).max(1);
+    let chunk = chunk.min(for_text).max(1);
     let part = |at: usize| {
         let end = (at + chunk).min(history.len());
         let before = if at == start { &[][..] } else { &history[at.saturating_sub(TOKENS_BEFORE).max(start)..at] };

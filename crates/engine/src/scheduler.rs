@@ -248,7 +248,7 @@ impl Scheduler {
         if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
             return Err(Error::invalid("tokens", token, &format!("below the vocabulary's {vocabulary}")));
         }
-        let needed = state.seen() + tokens.len() + more;
+        let needed = state.taken() + tokens.len() + more;
         if needed > limit {
             return Err(Error::ContextExceeded { needed, limit });
         }
@@ -519,7 +519,7 @@ impl Scheduler {
                     state.job = Some(job);
                     return;
                 }
-                let room = room.saturating_sub(state.seen() + 1);
+                let room = room.saturating_sub(state.taken() + 1);
                 let Some(logits) = &state.logits else {
                     return job.fail(Error::Internal { reason: "no logits".into() });
                 };

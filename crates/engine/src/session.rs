@@ -11,7 +11,7 @@ use headwise_kernels::HeadView;
 use headwise_model::Model;
 use headwise_model::tokenizer::{DecodeStream, Tokenizer};
 use headwise_policy::gather::TokenClass;
-use headwise_policy::{Gathered, LayerInput, ModelView, Policy};
+use headwise_policy::{Gathered, LayerInput, ModelView, Policy, Renumbered};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::layered::Layered;
@@ -194,6 +194,11 @@ impl SessionState {
         self.cache.next_position() as usize
     }
 
+    /// Positions of the model's context that are taken: as many tokens, unless gaps were closed.
+    pub fn taken(&self) -> usize {
+        self.cache.next_rotary_position() as usize
+    }
+
     /// A copy that shares the cache's blocks and runs nothing.
     pub fn fork(&self) -> Self {
         Self {
@@ -303,7 +308,7 @@ impl SessionState {
         drop(probe);
         let before = self.memory();
         if let Some(selections) = selections {
-            self.cache.compact_all(&selections)?;
+            self.cut(model, policy, &selections)?;
             self.observer.compact(&selections);
             self.cache.pool().trim();
         }
@@ -311,6 +316,17 @@ impl SessionState {
         self.figures.compressions += 1;
         self.figures.compress_ms += ms;
         Ok(CompressReport { before, after: self.memory(), ms, probe_tokens, probe_ms })
+    }
+
+    /// Keeps what was selected, and closes the gaps where the policy, or one before it, says so.
+    fn cut(&mut self, model: &Model, policy: &Policy, selections: &[Selection]) -> Result<()> {
+        if !policy.renumber && !self.cache.is_renumbered() {
+            return self.cache.compact_all(selections);
+        }
+        let before = self.cache.next_rotary_position();
+        self.cache.renumber_all(selections, model.rotation())?;
+        self.observer.turn_back(model.rotation(), before - self.cache.next_rotary_position());
+        Ok(())
     }
 
     /// What the policy keeps of each layer, or nothing to do. `probe`: what its probe found, per layer.
@@ -329,6 +345,10 @@ impl SessionState {
         let views: Vec<Vec<_>> = (0..shape.layers).map(|layer| self.cache.heads(layer).collect()).collect();
         let positions: Vec<Vec<&[u32]>> =
             (0..shape.layers).map(|l| (0..shape.kv_heads).map(|h| self.cache.positions(l, h)).collect()).collect();
+        let rotary = |layer| (0..shape.kv_heads).map(|head| self.cache.rotary_positions(layer, head)).collect();
+        let rotary: Option<Vec<Vec<Vec<u32>>>> =
+            self.cache.is_renumbered().then(|| (0..shape.layers).map(rotary).collect());
+        let next = self.cache.next_rotary_position();
         let layers: Vec<_> = (0..shape.layers)
             .map(|layer| {
                 let gathered = Gathered {
@@ -337,7 +357,9 @@ impl SessionState {
                     ..gathered.layer(layer)
                 };
                 let (views, positions, queries) = (&views[layer], &positions[layer], &queries[layer]);
-                layer_input(model, layer, seen, views, positions, queries, &query_positions, gathered)
+                let renumbered = rotary.as_ref().map(|rotary| Renumbered { positions: &rotary[layer], next });
+                let input = layer_input(model, layer, seen, views, positions, queries, &query_positions, gathered)?;
+                Ok(LayerInput { renumbered, ..input })
             })
             .collect::<Result<_>>()?;
         policy.compress(&layers).map(Some)
@@ -447,6 +469,7 @@ pub(crate) fn layer_input<'a>(
         layer,
         heads,
         positions,
+        renumbered: None,
         queries,
         query_positions,
         gathered,

@@ -26,6 +26,7 @@ pub use compact::compact;
 pub use image_norms::image_norms;
 pub use key_norm::key_norm;
 pub use pool1d::Pool1d;
+pub use rows::numbers;
 pub use topk::topk;
 pub use topk_across_heads::topk_across_heads;
 pub use view::{Block, BlockLayout, HeadView};

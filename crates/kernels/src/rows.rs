@@ -21,8 +21,8 @@ pub(crate) fn widen<V: Vector>(source: &[u8], codec: Codec, out: &mut [f32]) {
     });
 }
 
-/// [`widen`] from outside of a kernel.
-pub(crate) fn numbers(source: &[u8], codec: Codec, out: &mut [f32]) {
+/// f32 numbers of stored bytes; `out` holds exactly as many.
+pub fn numbers(source: &[u8], codec: Codec, out: &mut [f32]) {
     run(Level::detect(), source, codec, out);
 }
 

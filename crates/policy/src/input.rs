@@ -14,6 +14,8 @@ pub struct LayerInput<'a, B> {
     pub heads: &'a [HeadView<'a, B>],
     /// Position of each slot, ascending, `[kv_heads][slots]`.
     pub positions: &'a [&'a [u32]],
+    /// Where keys are turned to, if not to `positions`.
+    pub renumbered: Option<Renumbered<'a>>,
     /// Post-RoPE queries of the last observed tokens, `[rows][query heads][head_dim]`; may be more than the policy needs.
     pub queries: &'a [f32],
     /// Positions of these queries, ascending, `[rows]`; the last is `seen − 1`.
@@ -30,6 +32,15 @@ pub struct LayerInput<'a, B> {
     pub scale: f32,
     /// Slots that a head will keep on average, for scorers that look at it. A policy sets it before it scores; 0: not known.
     pub budget: usize,
+}
+
+/// Rotary positions of a cache whose gaps were closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Renumbered<'a> {
+    /// Of each slot, ascending, `[kv_heads][slots]`.
+    pub positions: &'a [Vec<u32>],
+    /// Of the next token.
+    pub next: u32,
 }
 
 /// What a scorer may ask of the layer's weights; `Default` is nothing.
@@ -50,6 +61,16 @@ impl<'a, B: Block> LayerInput<'a, B> {
     /// Slots of a head whose position is below `position`; positions ascend, so they are its first ones.
     pub fn slots_before(&self, head: usize, position: usize) -> usize {
         self.positions[head].partition_point(|&p| (p as usize) < position)
+    }
+
+    /// The position that each key of a head is turned to, `[slots]`.
+    pub fn rotary_positions(&self, head: usize) -> &'a [u32] {
+        self.renumbered.map_or(self.positions[head], |renumbered| &renumbered.positions[head])
+    }
+
+    /// The position that the next token is turned to.
+    pub fn next_rotary_position(&self) -> usize {
+        self.renumbered.map_or(self.seen, |renumbered| renumbered.next as usize)
     }
 
     /// The last `min(window, seen)` observed queries and their positions. [`Error::ObservationMissing`] if fewer were observed.
@@ -141,6 +162,12 @@ impl<'a, B: Block> LayerInput<'a, B> {
                 ));
             }
         }
+        if let Some(renumbered) = self.renumbered {
+            shape("heads with rotary positions", self.heads.len(), renumbered.positions.len())?;
+            for (head, row) in self.heads.iter().zip(renumbered.positions) {
+                shape("rotary positions", head.len, row.len())?;
+            }
+        }
         let row = self.shape.query_heads() * self.shape.head_dim;
         shape("window queries", self.query_positions.len() * row, self.queries.len())?;
         let slots: usize = self.heads.iter().map(|head| head.len).sum();
@@ -170,6 +197,8 @@ pub(crate) struct Excerpt {
     layout: BlockLayout,
     blocks: Vec<Vec<Vec<u8>>>,
     positions: Vec<Vec<u32>>,
+    /// Empty where keys are turned to `positions`.
+    rotary: Vec<Vec<u32>>,
 }
 
 impl<B: Block> LayerInput<'_, B> {
@@ -190,9 +219,11 @@ impl<B: Block> LayerInput<'_, B> {
             blocks
         };
         let blocks = self.heads.iter().zip(slots).map(of_head).collect();
-        let picked =
-            |(positions, slots): (&&[u32], &Vec<u32>)| slots.iter().map(|&slot| positions[slot as usize]).collect();
-        Excerpt { layout, blocks, positions: self.positions.iter().zip(slots).map(picked).collect() }
+        let picked = |row: &[u32], slots: &Vec<u32>| slots.iter().map(|&slot| row[slot as usize]).collect();
+        let positions = self.positions.iter().zip(slots).map(|(row, slots)| picked(row, slots)).collect();
+        let rotary = self.renumbered.map_or(&[][..], |renumbered| renumbered.positions);
+        let rotary = rotary.iter().zip(slots).map(|(row, slots)| picked(row, slots)).collect();
+        Excerpt { layout, blocks, positions, rotary }
     }
 }
 
@@ -206,6 +237,7 @@ impl Excerpt {
             layer: layer.layer,
             heads: &heads,
             positions: &positions,
+            renumbered: layer.renumbered.map(|whole| Renumbered { positions: &self.rotary, next: whole.next }),
             queries: &[],
             query_positions: &[],
             gathered: Gathered::default(),

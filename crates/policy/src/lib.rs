@@ -43,7 +43,7 @@ pub use compat::Compat;
 pub use export::{Declarations, HEADER, presets_ts, types_ts};
 pub use filters::{Admit, Certificate, FastGen, Filter, GVote, NormRule, Nucleus, SimLayer, Threshold};
 pub use gather::{Gathered, Needs};
-pub use input::{LayerInput, ModelView};
+pub use input::{LayerInput, ModelView, Renumbered};
 pub use options::{Common, Protect, Schedule, Span};
 pub use output_norms::{Norm, Weight, WeightBy};
 pub use policy::Policy;

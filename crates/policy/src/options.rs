@@ -85,6 +85,11 @@ pub struct Common {
     /// When the session compresses by itself. Default `"afterPrefill"`.
     #[ts(optional, as = "Option<_>")]
     pub schedule: Schedule,
+    /// Close the gaps: the keys that stay are turned to consecutive rotary positions in each head, and the next token follows, so that it is as far from
+    /// them as if nothing had stood between (StreamingLLM; kvpress's `KeyRerotationPress`). The model's context then holds what is kept and not what was
+    /// read. Keys are rounded to the codec once more; later cuts of the session close their gaps too. Default false.
+    #[ts(optional, as = "Option<_>")]
+    pub renumber: bool,
     /// Reproduce a published implementation's budgets and selection, rounding included. Default: exact budgets.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[ts(optional)]

@@ -32,6 +32,8 @@ pub struct Policy {
     pub budget: Budget,
     /// When a session compresses by itself.
     pub schedule: Schedule,
+    /// Whether a cut closes the gaps that it leaves.
+    pub renumber: bool,
     /// Whose arithmetic to reproduce; `None` is exact.
     pub compat: Option<Compat>,
 }
@@ -54,6 +56,7 @@ impl TryFrom<CustomPolicy> for Policy {
             protect: common.protect,
             budget,
             schedule: common.schedule,
+            renumber: common.renumber,
             compat: common.compat,
         };
         policy.scorer.validate()?;

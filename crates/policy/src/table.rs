@@ -24,7 +24,8 @@ Every name of `policy.*`, `--policy` and the `kind` of a policy's JSON, and ever
 - *Costs*: beside reading that once. *From the start*: it is gathered while tokens are read, so a session must have the policy, or name it in `observeFor`, before
   its first prefill. `npm run overhead` measures all of them.
 - *Beside its source*: in what it differs. What holds for all is not repeated: budgets are met to the slot, ties go to the lower position, the query heads that
-  share a KV head share its slots, the cache is cut once after the prefill, and tokens keep the positions that they were read at.
+  share a KV head share its slots, the cache is cut once after the prefill, and tokens keep the positions that they were read at
+  (`renumber` closes the gaps).
 ";
 
 /// The text of `docs/policies.md`. The same on every machine.

@@ -121,6 +121,7 @@ fn with<R>(other: Option<Reads>, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R
         layer: 0,
         heads: &views,
         positions: &[&row, &row],
+        renumbered: None,
         queries: &queries,
         query_positions: &row,
         gathered: Gathered {

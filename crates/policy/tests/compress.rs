@@ -138,6 +138,7 @@ impl Cache {
                 layer,
                 heads: &views[layer],
                 positions: &positions[layer],
+                renumbered: None,
                 queries: &self.queries,
                 query_positions: &query_positions,
                 gathered: Gathered {

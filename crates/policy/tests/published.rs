@@ -78,6 +78,7 @@ fn with<R>(layer: &Layer, budget: usize, f: impl FnOnce(&LayerInput<Vec<u8>>) ->
         layer: 0,
         heads: &heads,
         positions: &positions,
+        renumbered: None,
         queries: &queries,
         query_positions: &query_positions,
         gathered: Gathered { query_moments: Some(&moments), ..Gathered::default() },

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use headwise_core::Rotation;
 use headwise_policy::gather::Gather;
 
 /// One gatherer a layer. What a pass brings waits until [`commit`](Gatherers::commit). Clones share what was gathered until one of them commits.
@@ -40,6 +41,11 @@ impl<T: Gather> Gatherers<T> {
     /// Forgets what the pass brought.
     pub fn discard(&mut self) {
         self.staged.fill(None);
+    }
+
+    /// See [`Gather::turn_back`].
+    pub fn turn_back(&mut self, rotation: &dyn Rotation, by: u32) {
+        self.layers.iter_mut().for_each(|layer| Arc::make_mut(layer).turn_back(rotation, by));
     }
 
     /// The sum of `bytes` over the layers.

@@ -12,7 +12,7 @@ pub use sums::RunningSums;
 pub use window::QueryWindow;
 
 use headwise_cache::BlockHandle;
-use headwise_core::{KvShape, Selection};
+use headwise_core::{KvShape, Rotation, Selection};
 use headwise_kernels::HeadView;
 use headwise_kernels::attend::{ColumnReduce, Columns};
 use headwise_model::{LayerStep, LayerTap};
@@ -134,6 +134,13 @@ impl Observer {
         if let Some(sums) = &mut self.sums {
             sums.compact(selections);
         }
+    }
+
+    /// Follows a cut that closed gaps: what is remembered now stands `by` rotary positions earlier.
+    pub fn turn_back(&mut self, rotation: &dyn Rotation, by: u32) {
+        self.window.turn_back(rotation, by);
+        self.echoes.iter_mut().for_each(|echo| echo.turn_back(rotation, by));
+        self.chunks.iter_mut().for_each(|grid| grid.turn_back(rotation, by));
     }
 }
 

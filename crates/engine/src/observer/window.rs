@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use headwise_core::KvShape;
+use headwise_core::{KvShape, Rotation};
 use headwise_model::{LayerStep, LayerTap};
 
 /// The last `window` post-RoPE queries of each layer, in a ring.
@@ -79,6 +79,11 @@ impl QueryWindow {
         self.staged_rows = 0;
     }
 
+    /// Turns what is remembered to where it stands now, `by` positions earlier.
+    pub(super) fn turn_back(&mut self, rotation: &dyn Rotation, by: u32) {
+        self.ring.iter_mut().for_each(|ring| rotation.renumber(&mut Arc::make_mut(ring)[..], by, 0));
+    }
+
     /// Stages the last rows of a layer, `[rows][query heads][head_dim]`.
     pub(super) fn stage(&mut self, layer: usize, queries: &[f32]) {
         if self.window == 0 {
@@ -99,7 +104,6 @@ impl LayerTap for QueryWindow {
 
 #[cfg(test)]
 mod tests {
-    use headwise_core::Rotation;
     use headwise_model::Turn;
 
     use super::*;

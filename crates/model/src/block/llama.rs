@@ -78,7 +78,7 @@ impl Decoder {
                     got: list(got),
                 });
             }
-            let needed = (span.cache.next_position() as usize).saturating_add(span.tokens.len());
+            let needed = (span.cache.next_rotary_position() as usize).saturating_add(span.tokens.len());
             if needed > context {
                 return Err(Error::ContextExceeded { needed, limit: context });
             }
@@ -93,7 +93,7 @@ impl Decoder {
         consecutive(&mut space.rows, spans.iter().map(|span| span.tokens.len()));
         consecutive(&mut space.wanted, spans.iter().map(|span| span.logits.rows(span.tokens.len())));
         self.embed(spans, space)?;
-        self.angles(space);
+        self.angles(spans, space);
         let m = total(&space.rows);
         for (index, layer) in self.weights.layers.iter().enumerate() {
             if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
@@ -137,7 +137,7 @@ impl Decoder {
         } else {
             space.x.at_least(stream.len()).copy_from_slice(stream);
         }
-        self.angles(space);
+        self.angles(&spans, space);
         let m = total(&space.rows);
         self.layer(index, &self.weights.layers[index], m, &mut spans, space)?;
         if index + 1 < self.weights.layers.len() {
@@ -164,13 +164,13 @@ impl Decoder {
         Ok(())
     }
 
-    fn angles(&self, space: &mut Team) {
+    fn angles(&self, spans: &[Span<'_>], space: &mut Team) {
         space.cos.clear();
         space.sin.clear();
-        for (&first, rows) in space.first.iter().zip(&space.rows) {
+        for ((span, &first), rows) in spans.iter().zip(&space.first).zip(&space.rows) {
             // Below the context, which was checked.
             for offset in 0..rows.len() as u32 {
-                self.rope.push_angles(first + offset, &mut space.cos, &mut space.sin);
+                self.rope.push_angles(span.cache.rotary_position(first) + offset, &mut space.cos, &mut space.sin);
             }
         }
     }

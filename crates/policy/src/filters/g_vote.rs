@@ -64,7 +64,7 @@ impl GVote {
             let number = |i: usize| covariance[i * dim..][..=i].iter().zip(&noise).map(|(l, x)| l * x).sum::<f64>();
             let mut query: Vec<f32> = (0..dim).map(|i| (mean[i] + number(i)) as f32).collect();
             let (mut cos, mut sin) = (Vec::new(), Vec::new());
-            rotation.push_angles((layer.seen + sample) as u32, &mut cos, &mut sin);
+            rotation.push_angles((layer.next_rotary_position() + sample) as u32, &mut cos, &mut sin);
             rotation.rotate(&mut query, &cos, &sin);
             drawn.extend(query);
         }

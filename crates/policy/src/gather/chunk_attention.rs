@@ -1,4 +1,4 @@
-use headwise_core::KvShape;
+use headwise_core::{KvShape, Rotation};
 use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
 use rayon::prelude::*;
 
@@ -120,6 +120,11 @@ impl Gather for ChunkAttention {
         }
         self.queries.drain(..whole * chunk * width);
         self.keys.drain(..whole * chunk * narrow);
+    }
+
+    fn turn_back(&mut self, rotation: &dyn Rotation, by: u32) {
+        rotation.renumber(&mut self.queries, by, 0);
+        rotation.renumber(&mut self.keys, by, 0);
     }
 }
 

@@ -135,4 +135,10 @@ impl Gather for Echo {
         self.keys.drain(..whole * self.chunk * narrow);
         self.moved.drain(..whole * self.chunk * narrow);
     }
+
+    fn turn_back(&mut self, rotation: &dyn Rotation, by: u32) {
+        for rows in [&mut self.queries, &mut self.keys, &mut self.moved] {
+            rotation.renumber(rows, by, 0);
+        }
+    }
 }

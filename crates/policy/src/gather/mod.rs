@@ -8,6 +8,8 @@ mod probe;
 mod query_moments;
 mod tokens;
 
+use headwise_core::Rotation;
+
 pub use chunk_attention::{ChunkAttention, ChunkGrid};
 pub use echo::{Echo, EchoRows};
 pub use probe::{Probe, ProbeRows, ProbeText};
@@ -21,6 +23,9 @@ pub trait Gather: Clone {
 
     /// Takes over the rows of a pass that went through.
     fn take(&mut self, rows: &Self::Rows);
+
+    /// Turns what is held of rotated rows, because more will follow, `by` positions back.
+    fn turn_back(&mut self, _rotation: &dyn Rotation, _by: u32) {}
 }
 
 /// What a scorer needs beside keys and values, which are in the cache.

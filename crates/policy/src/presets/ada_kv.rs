@@ -52,6 +52,7 @@ impl Expand for AdaKVPolicy {
             budget: either("budget", outer.budget, inner.budget)?,
             protect: outer.protect.merged(&inner.protect),
             schedule,
+            renumber: outer.renumber || inner.renumber,
             compat: either("compat", outer.compat, inner.compat)?,
         };
         Ok(CustomPolicy { selector: self.selector.into(), common, ..base })

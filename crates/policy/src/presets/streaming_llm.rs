@@ -26,7 +26,7 @@ impl Describe for StreamingLLMPolicy {
         source: "arXiv 2309.17453",
         asks: Asks::Agnostic,
         reads: &[],
-        deviates: "Tokens keep their positions, where the paper counts positions by what is left.",
+        deviates: "Tokens keep their positions; the paper counts positions by what is left, which is `renumber`.",
     };
 }
 

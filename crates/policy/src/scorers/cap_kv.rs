@@ -88,7 +88,7 @@ impl Score for CapKV {
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let moments = layer.query_moments("capKV")?;
         let (dim, group) = (layer.shape.head_dim, layer.shape.group);
-        let turn = MeanTurn::new(layer.rotation("capKV")?, layer.seen, self.future, dim / 2);
+        let turn = MeanTurn::new(layer.rotation("capKV")?, layer.next_rotary_position(), self.future, dim / 2);
         let scored = (0..layer.heads.len()).into_par_iter().map(|head| {
             let (view, first) = (layer.heads[head], layer.slots_before(head, self.first));
             let (keys, values) = (view.all_keys(), view.all_values());

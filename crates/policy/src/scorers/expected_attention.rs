@@ -142,7 +142,7 @@ impl Score for ExpectedAttention {
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let moments = layer.query_moments("expectedAttention")?;
         let rotation = layer.rotation("expectedAttention")?;
-        let turn = MeanTurn::new(rotation, layer.seen, self.future, layer.shape.head_dim / 2);
+        let turn = MeanTurn::new(rotation, layer.next_rotary_position(), self.future, layer.shape.head_dim / 2);
         let heads = (0..layer.heads.len()).into_par_iter();
         let scored = heads.map(|head| {
             let first = layer.slots_before(head, self.first);

@@ -24,7 +24,7 @@ impl Describe for Finch {
         source: "arXiv 2408.00167, kvpress",
         asks: Asks::Aware,
         reads: &[Reads::Keys],
-        deviates: "Rows are weighed by the tokens that they see, in kvpress by one less; the paper has one choice a layer and reads in chunks.",
+        deviates: "Rows are weighed by the tokens that they see, in kvpress by one less; the paper has one choice a layer, reads in chunks and closes the gaps (`renumber`).",
     };
 }
 

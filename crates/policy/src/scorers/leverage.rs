@@ -119,7 +119,7 @@ fn plain_keys<B: Block>(layer: &LayerInput<B>, view: HeadView<B>, head: usize) -
     let dim = layer.shape.head_dim;
     let mut keys = view.all_keys();
     let (mut cos, mut sin) = (Vec::with_capacity(dim / 2), Vec::with_capacity(dim / 2));
-    for (key, &position) in keys.chunks_exact_mut(dim).zip(layer.positions[head]) {
+    for (key, &position) in keys.chunks_exact_mut(dim).zip(layer.rotary_positions(head)) {
         cos.clear();
         sin.clear();
         rotation.push_angles(position, &mut cos, &mut sin);

@@ -152,6 +152,7 @@ impl<'m> Sequence<'m> {
                 layer,
                 heads: &views[layer],
                 positions: &positions[layer],
+                renumbered: None,
                 queries: &self.window.layers[layer],
                 query_positions: &query_positions,
                 gathered: Gathered::default(),

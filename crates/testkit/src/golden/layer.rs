@@ -171,6 +171,7 @@ impl Layer {
             layer: self.layer,
             heads: &heads,
             positions: &positions,
+            renumbered: None,
             queries: &self.queries,
             query_positions: &self.query_positions,
             gathered: Gathered {
