@@ -196,8 +196,8 @@ fn specs() -> impl Strategy<Value = Value> {
                 scorer[name] = json!(value);
             }
         }
-        if kind == "weighted" {
-            scorer["base"] = json!({ "kind": "snapKV", "window": window });
+        if scorer["base"].get("window").is_some() {
+            scorer["base"]["window"] = json!(window);
         }
         scorer
     });
@@ -289,7 +289,7 @@ fn fitted(mut spec: Value, shape: KvShape) -> Policy {
 fn window_of(scorer: &Value) -> u64 {
     match scorer["kind"].as_str().unwrap() {
         "tova" => 1,
-        "weighted" => window_of(&scorer["base"]),
+        _ if scorer["base"].is_object() => window_of(&scorer["base"]),
         _ => scorer["recent"].as_u64().or(scorer["window"].as_u64()).unwrap_or(0),
     }
 }
