@@ -52,6 +52,7 @@ export const presets = {
   instruction: {"kind":"instruction","text":"\n\nWhat are the key facts of the text above?","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   local: {"kind":"local","base":{"kind":"knorm"},"length":1024,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   weighted: {"kind":"weighted","base":{"kind":"snapKV","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"by":"output","norm":"l2","epsilon":0.0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
+  caote: {"kind":"caote","base":{"kind":"snapKV","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   recency: {"kind":"recency","window":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   random: {"kind":"random","seed":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaPyramidKV: {"kind":"adaKV","base":{"kind":"pyramidKV","beta":20,"window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
@@ -81,6 +82,7 @@ export const presets = {
   adaInstruction: {"kind":"adaKV","base":{"kind":"instruction","text":"\n\nWhat are the key facts of the text above?","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaLocal: {"kind":"adaKV","base":{"kind":"local","base":{"kind":"knorm"},"length":1024,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaWeighted: {"kind":"adaKV","base":{"kind":"weighted","base":{"kind":"snapKV","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"by":"output","norm":"l2","epsilon":0.0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
+  adaCaote: {"kind":"adaKV","base":{"kind":"caote","base":{"kind":"snapKV","window":32,"rows":"mean","group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaRandom: {"kind":"adaKV","base":{"kind":"random","seed":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
 } as const satisfies Record<string, PolicySpec>
 

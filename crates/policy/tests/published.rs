@@ -283,6 +283,41 @@ fn cake_shares_by_how_widely_and_how_changeably_a_layer_looks() {
     }
 }
 
+/// What the paper claims of its closed form: that it is what happens. The mean is made anew without each slot.
+#[test]
+fn caote_is_how_far_the_mean_moves_without_a_slot() {
+    // Scores that are known: a slot's position.
+    agree(json!({ "kind": "caote", "base": { "kind": "recency" } }), 20, |layer| {
+        let mean = |values: &[f64], without: Option<usize>| -> Vec<f64> {
+            let slots = (0..layer.len).filter(|&slot| Some(slot) != without);
+            let sum: f64 = slots.clone().map(|slot| slot as f64).sum();
+            (0..layer.dim)
+                .map(|d| slots.clone().map(|slot| slot as f64 * values[slot * layer.dim + d]).sum::<f64>() / sum)
+                .collect()
+        };
+        let moved = |values: &[f64], slot: usize| {
+            let apart = |(a, b): (&f64, &f64)| (a - b).powi(2);
+            mean(values, None).iter().zip(&mean(values, Some(slot))).map(apart).sum::<f64>().sqrt()
+        };
+        let head = |values: &[f64]| (0..layer.len).map(|slot| moved(values, slot)).collect();
+        layer.values.chunks(layer.len * layer.dim).map(head).collect()
+    });
+    let score = |len: usize, base: &str| {
+        let scorer = json!({ "kind": "caote", "base": { "kind": base } });
+        let policy = policy(json!({ "kind": "custom", "scorer": scorer, "budget": { "keep": 0.5 } }));
+        let layer = layer(1, 1, len, 5);
+        (with(&layer, 1, |input| policy.scorer.score(input)), layer)
+    };
+    // All weight on one slot, which is then worth its length; no weight at all.
+    let (scores, layer) = score(2, "recency");
+    let length = layer.values[layer.dim..].iter().map(|x| x * x).sum::<f64>().sqrt();
+    let scores = scores.unwrap();
+    assert!(scores.row(0)[0] == 0.0 && (f64::from(scores.row(0)[1]) - length).abs() < 1e-6 * length);
+    assert_eq!(score(1, "recency").0.unwrap().row(0), [0.0]);
+    let error = score(9, "knorm").0.unwrap_err();
+    assert!(error.to_string().contains("caote"), "{error}");
+}
+
 #[test]
 fn lava_shares_by_entropy() {
     agree(json!({ "kind": "lavaScores", "window": 16 }), 30, |layer| oracle::lava::score(layer, 16, 7));

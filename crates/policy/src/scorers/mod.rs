@@ -57,6 +57,7 @@ registry! {
         instruction::Instruction = "instruction",
         local::Local = "local",
         weighted::Weighted = "weighted",
+        caote::Caote = "caote",
         recency::Recency = "recency",
         random::Random = "random",
     }
