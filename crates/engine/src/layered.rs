@@ -9,6 +9,7 @@ use headwise_policy::{Gathered, Needs, Policy, Streamed};
 
 use crate::observer::Observer;
 use crate::report::{CompressReport, Memory};
+use crate::scheduler::stretch;
 use crate::session::{layer_input, memory, milliseconds};
 
 /// A prompt on its way through the layers.
@@ -50,7 +51,7 @@ impl Layered {
         Some(Box::new(Self { pass, policy: policy.clone(), streamed, tail, peak: 0, compress_ms: 0.0 }))
     }
 
-    /// Reads on: `most` tokens through the layer at hand, no fewer than `shortest` at its end. Gives the last token's logits, and what was evicted, once all layers are done.
+    /// Reads on: `most` tokens through the layer at hand. Gives the last token's logits, and what was evicted, once all layers are done.
     pub fn step<'w>(
         &mut self,
         model: &Model,
@@ -58,11 +59,9 @@ impl Layered {
         observer: &mut Observer,
         space: &'w mut Workspace,
         most: usize,
-        shortest: usize,
     ) -> Result<Option<(&'w [f32], CompressReport)>> {
         let layer = self.pass.layer();
-        let rest = self.pass.left();
-        let rows = if rest < most + shortest { rest } else { most };
+        let rows = stretch(self.pass.left(), most);
         let logits = model.advance(&mut self.pass, rows, cache, &mut self.tail, space)?;
         self.peak = self.peak.max(cache.physical_bytes());
         if self.pass.layer() == layer {

@@ -14,6 +14,7 @@ use headwise_policy::gather::{Probe, ProbeRows, ProbeText};
 
 use crate::chat;
 use crate::observer::RunningSums;
+use crate::scheduler::stretch;
 use crate::session::{CancelToken, milliseconds};
 
 /// What asks for the text, and for a later part of it, followed by the last tokens before that part (KVzip, arXiv 2505.23416).
@@ -85,19 +86,11 @@ impl ProbePass {
         &self.columns
     }
 
-    /// Reads on, `most` tokens and no fewer than `shortest` at the end of a part.
-    pub fn step(
-        &mut self,
-        model: &Model,
-        space: &mut Workspace,
-        cancel: &CancelToken,
-        most: usize,
-        shortest: usize,
-    ) -> Result<()> {
+    /// Reads on, about `most` tokens.
+    pub fn step(&mut self, model: &Model, space: &mut Workspace, cancel: &CancelToken, most: usize) -> Result<()> {
         let Some(part) = self.parts.front() else { return Ok(()) };
         let start = Instant::now();
-        let rest = part.tokens.len() - self.done;
-        let count = if rest < most + shortest { rest } else { most };
+        let count = stretch(part.tokens.len() - self.done, most);
         self.tap.tokens = part.tokens.len();
         let span = Span {
             tokens: &part.tokens[self.done..self.done + count],

@@ -33,6 +33,11 @@ const LIKELIHOOD_CHUNK: usize = 64;
 /// additions, and results must not depend on how a prompt was cut.
 const SHORTEST_CHUNK: usize = 16;
 
+/// How many of the tokens that are left to read at once: about `most`, and none are left that would be too few.
+pub(crate) fn stretch(left: usize, most: usize) -> usize {
+    if left < most + SHORTEST_CHUNK { left } else { most }
+}
+
 /// How long a batch waits for a consumer that got its token a moment ago and will want the next one in a moment.
 const GATHER: Duration = Duration::from_millis(1);
 
@@ -379,7 +384,7 @@ impl Scheduler {
         let most = self.chunk.min(if others { BUSY_CHUNK } else { usize::MAX });
         if let Some(probe) = job.probe.as_mut().filter(|probe| !probe.is_done()) {
             let (space, cancel) = (&mut self.prefill_space, &job.cancel);
-            match guarded(|| probe.step(&self.model, space, cancel, most, SHORTEST_CHUNK)) {
+            match guarded(|| probe.step(&self.model, space, cancel, most)) {
                 Ok(()) => self.settle(id),
                 Err(error) => self.fail_compression(id, error),
             }
@@ -390,7 +395,7 @@ impl Scheduler {
             // A layer of a whole chunk takes less than all layers of the chunk that others wait for.
             let result = guarded(|| {
                 let (cache, observer) = (&mut state.cache, &mut state.observer);
-                layered.step(&self.model, cache, observer, &mut self.prefill_space, self.chunk, SHORTEST_CHUNK)
+                layered.step(&self.model, cache, observer, &mut self.prefill_space, self.chunk)
             });
             match result {
                 Ok(done) => {
@@ -418,8 +423,8 @@ impl Scheduler {
             return;
         }
         let likelihood = matches!(job.then, Then::LogLikelihood(_));
-        let end = job.done + if likelihood { most.min(LIKELIHOOD_CHUNK) } else { most };
-        let end = if end + SHORTEST_CHUNK > job.prompt.len() { job.prompt.len() } else { end };
+        let most = if likelihood { most.min(LIKELIHOOD_CHUNK) } else { most };
+        let end = job.done + stretch(job.prompt.len() - job.done, most);
         let wanted = match end == job.prompt.len() {
             _ if likelihood => Wanted::All,
             true => Wanted::Last,

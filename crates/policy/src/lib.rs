@@ -6,8 +6,10 @@
 //!
 //! 1. protected slots (the scorer's window, sinks, user spans) are subtracted from the budget;
 //! 2. the scorer gives every other slot a number (`scorers/`, one file each);
-//! 3. the allocator splits what is left of the budget over the layers (`allocators/`);
-//! 4. the selector picks the slots of each layer (`selectors/`; Ada-KV is one).
+//! 3. a filter, where there is one, says which slots are worth a place at all (`filters/`);
+//! 4. the allocator splits what is left of the budget over the layers (`allocators/`);
+//! 5. the selector picks the slots of each layer (`selectors/`; Ada-KV is one);
+//! 6. a second stage, where there is one, chooses part of them anew.
 //!
 //! Budgets are met exactly, ties go to the lower position, NaN is an error. [`Compat`] reproduces a published implementation,
 //! with its rounding, instead. Defaults live here and nowhere else.

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use headwise_cache::{BlockPool, KvCache, block_layout};
+use headwise_cache::{BlockHandle, BlockPool, KvCache, block_layout};
 use headwise_core::{Codec, Error, KvShape};
 use headwise_engine::{
     CancelToken, CompressReport, Engine, EngineOptions, Input, KeptPositions, Observer, PolicySpec, PrefillOptions,
     Session, SessionOptions,
 };
+use headwise_kernels::HeadView;
 use headwise_kernels::attend::{ColumnReduce, Query, reference};
-use headwise_model::{Model, NoTap, Span, Wanted, Workspace};
+use headwise_kernels::matmul::linear;
+use headwise_model::{LayerStep, LayerTap, Model, NoTap, Span, Wanted, Workspace};
 use headwise_policy::Needs;
 use serde_json::{Value, json};
 
@@ -25,10 +27,39 @@ fn text() -> Vec<u32> {
     (0..PROMPT).map(|i| (i * i * 31 + i * 7) as u32 % 300).collect()
 }
 
-/// What the slots of each layer and query head get, `[layer][query head][slot]`, when the text is repeated in parts of `chunk` tokens.
+/// Queries, and the length of each token's input to a layer.
+struct Watch {
+    observer: Observer,
+    lengths: Vec<Vec<f32>>,
+}
+
+impl LayerTap for Watch {
+    fn layer(&mut self, step: &LayerStep<'_>) {
+        self.observer.layer(step);
+        let length = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32;
+        self.lengths.push(step.inputs.chunks(step.inputs.len() / step.rows).map(length).collect());
+    }
+}
+
+/// ‖v W_O‖₂ of each slot of a query head.
+fn image_lengths(model: &Model, layer: usize, query_head: usize, head: &HeadView<'_, BlockHandle>) -> Vec<f64> {
+    let KvShape { group, kv_heads, head_dim, .. } = model.shape();
+    let (output, values) = (model.output_projection(layer).unwrap(), head.all_values());
+    let image = |value: &[f32]| {
+        let mut x = vec![0.0; group * kv_heads * head_dim];
+        x[query_head * head_dim..][..head_dim].copy_from_slice(value);
+        let mut y = vec![0.0; output.rows()];
+        linear(&mut y, &x, output, None).unwrap();
+        y.iter().map(|&y| f64::from(y).powi(2)).sum::<f64>().sqrt()
+    };
+    values.chunks(head_dim).map(image).collect()
+}
+
+/// What the slots of each layer and query head get, `[layer][query head][slot]`, when the text is repeated in parts of `chunk` tokens; `normalized`
+/// as in KVzip+: each row divided by the length of its token's input, each slot times what its value becomes.
 ///
 /// The model has no tokenizer, so that nothing stands between the text and its repetition but the last tokens before a later part.
-fn expected(model: &Model, chunk: usize) -> Vec<Vec<Vec<f64>>> {
+fn expected(model: &Model, chunk: usize, normalized: bool) -> Vec<Vec<Vec<f64>>> {
     let KvShape { layers, kv_heads, group, head_dim } = model.shape();
     let text = text();
     let mut space = Workspace::default();
@@ -41,19 +72,24 @@ fn expected(model: &Model, chunk: usize) -> Vec<Vec<Vec<f64>>> {
         let mut cache = read.fork();
         let tokens = &text[(at * chunk).saturating_sub(8)..at * chunk + part.len()];
         let needs = Needs { window_queries: tokens.len(), ..Needs::default() };
-        let mut observer = Observer::new(model.shape(), &needs);
-        let span = Span { tokens, cache: &mut cache, tap: &mut observer, logits: Wanted::None };
+        let mut watch = Watch { observer: Observer::new(model.shape(), &needs), lengths: Vec::new() };
+        let span = Span { tokens, cache: &mut cache, tap: &mut watch, logits: Wanted::None };
         model.forward(&mut [span], &mut space, None).unwrap();
-        observer.commit();
+        watch.observer.commit();
         for (layer, all) in all.iter_mut().enumerate() {
             let heads: Vec<_> = cache.heads(layer).collect();
-            let q = observer.window().last(layer, tokens.len());
+            let q = watch.observer.window().last(layer, tokens.len());
             let scale = 1.0 / (head_dim as f32).sqrt();
             let query = Query { q: &q, rows: tokens.len(), heads: &heads, bias: None, scale };
-            let columns = reference::columns(query, ColumnReduce::Max, None);
-            for (all, got) in all.iter_mut().zip(columns.chunks(PROMPT + tokens.len())) {
+            let factors: Vec<f32> = watch.lengths[layer].iter().map(|length| length.recip()).collect();
+            let columns = reference::columns(query, ColumnReduce::Max, normalized.then_some(&factors));
+            for (query_head, (all, got)) in all.iter_mut().zip(columns.chunks(PROMPT + tokens.len())).enumerate() {
                 let judged = at * chunk..at * chunk + part.len();
-                all[judged.clone()].copy_from_slice(&got[judged]);
+                all[judged.clone()].copy_from_slice(&got[judged.clone()]);
+                if normalized {
+                    let lengths = image_lengths(model, layer, query_head, &heads[query_head / group]);
+                    judged.for_each(|slot| all[slot] *= lengths[slot]);
+                }
             }
         }
     }
@@ -86,8 +122,8 @@ async fn session(chunk: usize, limit: Option<usize>, policy: Value) -> (Engine, 
     (engine, session)
 }
 
-fn policy(chunk: usize) -> Value {
-    json!({ "kind": "reconstruction", "chunk": chunk, "budget": { "tokensPerHead": BUDGET } })
+fn policy(chunk: usize, normalized: bool) -> Value {
+    json!({ "kind": "reconstruction", "chunk": chunk, "normalized": normalized, "budget": { "tokensPerHead": BUDGET } })
 }
 
 fn rows(kept: &KeptPositions) -> Vec<Vec<u32>> {
@@ -97,12 +133,12 @@ fn rows(kept: &KeptPositions) -> Vec<Vec<u32>> {
 #[test]
 fn a_session_keeps_what_its_repetition_looks_at_and_nothing_of_the_repetition() {
     let model = model();
-    for chunk in [2048, 40] {
-        let expected = best(&expected(&model, chunk), model.shape().group);
+    for (chunk, normalized) in [(2048, false), (40, false), (40, true)] {
+        let expected = best(&expected(&model, chunk, normalized), model.shape().group);
         // However the repetition is read.
         for prefill_chunk in [16, 41, 512] {
             pollster::block_on(async {
-                let (_engine, session) = session(prefill_chunk, None, policy(chunk)).await;
+                let (_engine, session) = session(prefill_chunk, None, policy(chunk, normalized)).await;
                 let before = session.stats().await.unwrap();
                 let report = session.compress(None, CancelToken::default()).await.unwrap();
                 let CompressReport { probe_tokens, probe_ms, ms, .. } = report;
@@ -138,7 +174,7 @@ fn a_cache_that_fits_is_not_probed_and_one_that_cannot_be_stays_as_it_was() {
 
         let (layout, shape) = (block_layout(model().shape().head_dim, Codec::F32), model().shape());
         let limit = layout.bytes() * layout.blocks_for(PROMPT) * shape.layers * shape.kv_heads;
-        let (_engine, full) = session(512, Some(limit), policy(2048)).await;
+        let (_engine, full) = session(512, Some(limit), policy(2048, false)).await;
         let before = rows(&full.kept().await.unwrap());
         let error = full.compress(None, CancelToken::default()).await.unwrap_err();
         assert!(matches!(error, Error::KvBudgetExceeded { .. }), "{error}");
@@ -164,7 +200,7 @@ fn a_cache_that_fits_is_not_probed_and_one_that_cannot_be_stays_as_it_was() {
 
         let aborted = CancelToken::default();
         aborted.store(true, std::sync::atomic::Ordering::Relaxed);
-        let (_engine, session) = session(512, None, policy(2048)).await;
+        let (_engine, session) = session(512, None, policy(2048, false)).await;
         let error = session.compress(None, aborted).await.unwrap_err();
         assert_eq!(error, Error::Aborted {});
         assert_eq!(rows(&session.kept().await.unwrap()), before);

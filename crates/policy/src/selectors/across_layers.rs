@@ -63,10 +63,6 @@ impl Select for AcrossLayers {
         true
     }
 
-    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>> {
-        counts(&layer.scores, budget.min(layer.scores.data().len()))
-    }
-
     fn counts_of_layers(&self, layers: &[Candidates], budgets: &[usize]) -> Result<Vec<Vec<usize>>> {
         let budget = budgets.iter().sum();
         let heads: Vec<usize> = layers.iter().map(|layer| layer.scores.rows()).collect();
@@ -159,15 +155,5 @@ impl Stream {
     /// Slots that each head seen so far may keep: its best.
     pub fn counts(&self) -> &[usize] {
         &self.counts
-    }
-
-    /// Slots over all heads.
-    pub fn kept(&self) -> usize {
-        self.kept
-    }
-
-    /// The final counts.
-    pub fn finish(self) -> Vec<usize> {
-        self.counts
     }
 }

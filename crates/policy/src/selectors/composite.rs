@@ -46,10 +46,6 @@ impl Select for Composite {
         true
     }
 
-    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>> {
-        Ok(self.counts_of_layers(std::slice::from_ref(layer), &[budget])?.concat())
-    }
-
     fn counts_of_layers(&self, layers: &[Candidates], budgets: &[usize]) -> Result<Vec<Vec<usize>>> {
         let all = Scores::from_rows(layers.iter().flat_map(|layer| worth(&layer.scores)));
         let counts = counts(&all, budgets.iter().sum::<usize>().min(all.data().len()))?;

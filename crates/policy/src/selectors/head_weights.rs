@@ -31,10 +31,6 @@ impl Select for HeadWeights {
         true
     }
 
-    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>> {
-        Ok(self.counts_of_layers(std::slice::from_ref(layer), &[budget])?.concat())
-    }
-
     fn counts_of_layers(&self, layers: &[Candidates], budgets: &[usize]) -> Result<Vec<Vec<usize>>> {
         let caps: Vec<Vec<usize>> = layers.iter().map(|layer| lengths(&layer.scores)).collect();
         fits("layers in headWeights.weights", caps.len(), self.weights.len())?;

@@ -14,17 +14,19 @@ pub struct Candidates {
     pub positions: Vec<Vec<u32>>,
 }
 
-/// Decides how many slots each head keeps, and which.
+/// Decides how many slots each head keeps, and which. One of the two counts must be given.
 pub trait Select: Sync {
     /// Whether layers compete with each other, so that no allocator has a say.
     fn spans_layers(&self) -> bool {
         false
     }
 
-    /// How many slots each head of one layer keeps, `[kv heads]`: exactly `min(budget, all)` together. Not called where layers compete.
-    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>>;
+    /// How many slots each head of one layer keeps, `[kv heads]`: exactly `min(budget, all)` together.
+    fn counts(&self, layer: &Candidates, budget: usize) -> Result<Vec<usize>> {
+        Ok(self.counts_of_layers(std::slice::from_ref(layer), &[budget])?.concat())
+    }
 
-    /// [`counts`](Self::counts) of every layer, `[layers][kv heads]`, where layers compete.
+    /// [`counts`](Self::counts) of every layer, `[layers][kv heads]`; where layers compete, of all of them together.
     fn counts_of_layers(&self, layers: &[Candidates], budgets: &[usize]) -> Result<Vec<Vec<usize>>> {
         layers.par_iter().zip(budgets).map(|(layer, &budget)| self.counts(layer, budget)).collect()
     }
