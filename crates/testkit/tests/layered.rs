@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use headwise_cache::block_layout;
 use headwise_core::{Codec, Error};
 use headwise_engine::{
-    CancelToken, Engine, EngineOptions, GenerateOptions, Input, KeptPositions, Model, PolicySpec, PrefillOptions,
-    PrefillReport, Session, SessionOptions,
+    CancelToken, Engine, EngineOptions, GenerateOptions, Input, KeptPositions, LikelihoodOptions, Model, PolicySpec,
+    PrefillOptions, PrefillReport, Session, SessionOptions,
 };
 use serde_json::{Value, json};
 
@@ -128,6 +128,30 @@ fn a_prompt_gets_in_where_its_whole_cache_would_not() {
         let stats = session.stats().await.unwrap();
         assert_eq!((stats.seen, stats.memory.physical_bytes), (0, 0));
         prefill(&session, None).await.unwrap();
+    });
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_in_a_later_layer_leaves_nothing_behind() {
+    let shape = model().shape();
+    let layout = block_layout(shape.head_dim, Codec::F32);
+    // Room for a whole layer, not for what the first one keeps beside it.
+    let limit = shape.kv_heads * (layout.blocks_for(PROMPT) + 2) * layout.bytes();
+    pollster::block_on(async {
+        let engine = engine(64, Some(limit));
+        let session = session(&engine, policy(BUDGET)).await;
+        let error = prefill(&session, None).await.unwrap_err();
+        assert!(matches!(error, Error::KvBudgetExceeded { held, .. } if held > 0), "{error}");
+        let stats = session.stats().await.unwrap();
+        assert_eq!((stats.seen, stats.memory.physical_bytes, stats.prefill_tokens, stats.compressions), (0, 0, 0, 0));
+        // What it reads next begins at the beginning.
+        let fresh = self::session(&engine, policy(BUDGET)).await;
+        let mut losses = Vec::new();
+        for session in [&session, &fresh] {
+            let (text, options) = (Input::Tokens(text()[..40].to_vec()), LikelihoodOptions::default());
+            losses.push(session.log_likelihood(text, options, CancelToken::default()).await.unwrap().log_probs);
+        }
+        assert_eq!(losses[0], losses[1]);
     });
 }
 

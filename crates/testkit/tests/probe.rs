@@ -5,8 +5,8 @@ use std::path::Path;
 use headwise_cache::{BlockHandle, BlockPool, KvCache, block_layout};
 use headwise_core::{Codec, Error, KvShape};
 use headwise_engine::{
-    CancelToken, CompressReport, Engine, EngineOptions, Input, KeptPositions, Observer, PolicySpec, PrefillOptions,
-    Session, SessionOptions,
+    CancelToken, CompressReport, Engine, EngineOptions, GenerateOptions, Input, KeptPositions, Observer, PolicySpec,
+    PrefillOptions, Session, SessionOptions,
 };
 use headwise_kernels::HeadView;
 use headwise_kernels::attend::{ColumnReduce, Query, reference};
@@ -205,5 +205,39 @@ fn a_cache_that_fits_is_not_probed_and_one_that_cannot_be_stays_as_it_was() {
         assert_eq!(error, Error::Aborted {});
         assert_eq!(rows(&session.kept().await.unwrap()), before);
         session.compress(None, CancelToken::default()).await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_repeated_is_what_was_read_and_neither_what_nobody_saw_nor_what_was_given_up() {
+    pollster::block_on(async {
+        let (_engine, told) = session(512, None, policy(2048, false)).await;
+        let options = GenerateOptions { max_tokens: 9, ignore_eos: true, ..GenerateOptions::default() };
+        let mut steps = told.generate(None, options, CancelToken::default()).await.unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(steps.next().await.unwrap().unwrap().token);
+        }
+        steps.stopper().stop(3).await;
+        drop(steps);
+        let given_up = CancelToken::default();
+        given_up.store(true, std::sync::atomic::Ordering::Relaxed);
+        let more = told.prefill(Input::Tokens(text()), PrefillOptions::default(), given_up).await.unwrap_err();
+        assert_eq!(more, Error::Aborted {});
+        let fork = told.fork().await.unwrap();
+
+        // The token that was drawn last goes through the model with the next call.
+        let (_other, read) = session(512, None, policy(2048, false)).await;
+        let options = PrefillOptions { compress: Some(false), ..PrefillOptions::default() };
+        let count = told.stats().await.unwrap().seen - PROMPT;
+        assert!((2..4).contains(&count), "{count}");
+        read.prefill(Input::Tokens(seen[..count].to_vec()), options, CancelToken::default()).await.unwrap();
+        let mut kept = Vec::new();
+        for session in [&told, &fork, &read] {
+            let report = session.compress(None, CancelToken::default()).await.unwrap();
+            assert_eq!(report.probe_tokens, PROMPT + count);
+            kept.push(rows(&session.kept().await.unwrap()));
+        }
+        assert!(kept[0] == kept[2] && kept[1] == kept[2], "{kept:?}");
     });
 }
