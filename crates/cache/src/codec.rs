@@ -3,7 +3,7 @@
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use headwise_core::Codec;
 
-/// Writes `numbers` in `codec` to `bytes`, which must be `numbers.len() * codec.bytes()` long and aligned to one number.
+/// Writes `numbers` in `codec` to `bytes`, which must be `codec.row_bytes(numbers.len())` long and aligned to one number.
 /// Rounds to nearest, ties to even; what is beyond the range of f16 (65504) becomes infinite.
 pub(crate) fn encode(codec: Codec, numbers: &[f32], bytes: &mut [u8]) {
     match codec {

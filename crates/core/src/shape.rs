@@ -17,11 +17,11 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
+    /// Bytes of one row of `head_dim` numbers: the key, or the value, of one slot of one head. Saturates.
+    pub fn row_bytes(self, head_dim: usize) -> usize {
         match self {
-            Codec::F32 => 4,
-            Codec::Bf16 | Codec::F16 => 2,
+            Codec::F32 => head_dim.saturating_mul(4),
+            Codec::Bf16 | Codec::F16 => head_dim.saturating_mul(2),
         }
     }
 }
@@ -47,6 +47,6 @@ impl KvShape {
 
     /// Bytes of one slot (K and V) of one head.
     pub fn slot_bytes(&self, codec: Codec) -> usize {
-        2 * self.head_dim * codec.bytes()
+        2 * codec.row_bytes(self.head_dim)
     }
 }

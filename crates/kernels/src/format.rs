@@ -70,16 +70,6 @@ impl Format for F16 {
     }
 }
 
-/// Number `index` of stored bytes; the slow and obvious way, for references.
-pub fn number(codec: Codec, bytes: &[u8], index: usize) -> f32 {
-    let bytes = &bytes[index * codec.bytes()..];
-    match codec {
-        Codec::F32 => F32::number(bytes),
-        Codec::Bf16 => Bf16::number(bytes),
-        Codec::F16 => F16::number(bytes),
-    }
-}
-
 /// `with_format!(codec, F => expression)` evaluates `expression` with `F` the [`Format`] of `codec`.
 macro_rules! with_format {
     ($codec:expr, $format:ident => $body:expr) => {
@@ -100,3 +90,8 @@ macro_rules! with_format {
     };
 }
 pub(crate) use with_format;
+
+/// Number `d` of a stored row; the slow and obvious way, for references.
+pub fn number(codec: Codec, row: &[u8], d: usize) -> f32 {
+    with_format!(codec, F => F::number(&row[d * F::BYTES..]))
+}

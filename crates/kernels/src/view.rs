@@ -31,7 +31,7 @@ pub struct BlockLayout {
 impl BlockLayout {
     /// Bytes of one key or value row.
     pub fn row_bytes(&self) -> usize {
-        self.head_dim * self.codec.bytes()
+        self.codec.row_bytes(self.head_dim)
     }
 
     /// Bytes of the K half (and of the V half).
@@ -109,14 +109,17 @@ impl<'a, B: Block> HeadView<'a, B> {
 
     /// Number `d` of the key in `slot`; for references, one number at a time.
     pub fn key(&self, slot: usize, d: usize) -> f32 {
-        let row = slot % self.layout.slots * self.layout.head_dim;
-        format::number(self.layout.codec, self.keys(slot / self.layout.slots), row + d)
+        self.number(self.keys(slot / self.layout.slots), slot, d)
     }
 
     /// Number `d` of the value in `slot`.
     pub fn value(&self, slot: usize, d: usize) -> f32 {
-        let row = slot % self.layout.slots * self.layout.head_dim;
-        format::number(self.layout.codec, self.values(slot / self.layout.slots), row + d)
+        self.number(self.values(slot / self.layout.slots), slot, d)
+    }
+
+    fn number(&self, rows: &[u8], slot: usize, d: usize) -> f32 {
+        let row_bytes = self.layout.row_bytes();
+        format::number(self.layout.codec, &rows[slot % self.layout.slots * row_bytes..][..row_bytes], d)
     }
 
     /// Refuses a view whose blocks are too few or too short for `len` slots.

@@ -115,7 +115,7 @@ impl Head {
 }
 
 fn store(codec: Codec, numbers: &[f32], bytes: &mut [u8]) {
-    for (x, to) in numbers.iter().zip(bytes.chunks_exact_mut(codec.bytes())) {
+    for (x, to) in numbers.iter().zip(bytes.chunks_exact_mut(codec.row_bytes(1))) {
         match codec {
             Codec::F32 => to.copy_from_slice(&x.to_ne_bytes()),
             Codec::Bf16 => to.copy_from_slice(&bf16::from_f32(*x).to_ne_bytes()),
