@@ -1,11 +1,11 @@
 //! Weighted sums of stored values for a few queries.
 
 use crate::format::Format;
-use crate::simd_cells::{Ahead, CELL, QUAD, STREAMS};
+use crate::simd_cells::{Ahead, CELL, QUAD};
 use crate::simd_vector::Vector;
 
 /// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds
-/// the weights, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
+/// the weights times the scales of the rows, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]> + Clone, const Q: usize>(
@@ -63,10 +63,12 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
     stride: usize,
 ) {
     let vector_bytes = V::LANES * F::BYTES;
-    let row_bytes = dim * F::BYTES;
+    let row_bytes = F::row_bytes(dim);
     let from = start * F::BYTES;
-    let to = (from + C * vector_bytes).min(row_bytes);
+    let to = (from + C * vector_bytes).min(dim * F::BYTES);
     let whole = to - from == C * vector_bytes;
+    // With its last columns comes the scale of a row.
+    let asked = C * vector_bytes + if to == dim * F::BYTES { F::SCALE_BYTES } else { 0 };
     let mut sums = [[V::splat(0.0); C]; Q];
     for i in 0..Q {
         for c in 0..C {
@@ -78,29 +80,33 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
         let cells = &cells[block * cells_per_block * CELL..];
         let slots = rows.len() / row_bytes;
         assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
-        for s in 0..slots {
-            // SAFETY: row `s` of `slots`, of which the columns `from..to` lie within `row_bytes`.
-            let row = unsafe { rows.get_unchecked(s * row_bytes + from..s * row_bytes + to) };
-            ahead.ask(s % STREAMS, from, C * vector_bytes);
-            if s % STREAMS == STREAMS - 1 {
-                ahead.at += row_bytes;
-            }
-            let mut loaded = [V::splat(0.0); C];
-            if whole {
-                for (c, loaded) in loaded.iter_mut().enumerate() {
-                    // SAFETY: `row` holds exactly C vectors.
-                    *loaded = F::load::<V>(unsafe { row.get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });
+        for quad in 0..slots.div_ceil(QUAD) {
+            for s in 0..QUAD {
+                if quad * QUAD + s >= slots {
+                    break;
                 }
-            } else {
-                loaded[0] = F::load_partial::<V>(row);
-            }
-            for i in 0..Q {
-                // SAFETY: cell `s / QUAD` exists, as checked above.
-                let weight = V::splat(unsafe { *cells.get_unchecked(s / QUAD * CELL + i * QUAD + s % QUAD) });
-                for c in 0..C {
-                    sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
+                let at = (quad * QUAD + s) * row_bytes;
+                // SAFETY: row `quad · QUAD + s` of `slots`, of which the columns `from..to` lie within `row_bytes`.
+                let row = unsafe { rows.get_unchecked(at + from..at + to) };
+                ahead.ask(s, from, asked);
+                let mut loaded = [V::splat(0.0); C];
+                if whole {
+                    for (c, loaded) in loaded.iter_mut().enumerate() {
+                        // SAFETY: `row` holds exactly C vectors.
+                        *loaded = F::load::<V>(unsafe { row.get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });
+                    }
+                } else {
+                    loaded[0] = F::load_partial::<V>(row);
+                }
+                for i in 0..Q {
+                    // SAFETY: cell `quad` exists, as checked above.
+                    let weight = V::splat(unsafe { *cells.get_unchecked(quad * CELL + i * QUAD + s) });
+                    for c in 0..C {
+                        sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
+                    }
                 }
             }
+            ahead.at += row_bytes;
         }
     }
     for i in 0..Q {
