@@ -19,9 +19,6 @@ pub(crate) const CELL: usize = QUERIES * QUAD;
 /// Places that are asked for in turn. Of one alone a thread reads slower, because the processor's own prefetching stops at page borders.
 pub(crate) const STREAMS: usize = QUAD;
 
-/// Cache lines of the rows of most models: 128 numbers of four bytes.
-const USUAL_LINES: usize = 8;
-
 /// What will be read next. For each quad that is read, a row of each stream is asked for.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ahead<'a> {
@@ -35,30 +32,6 @@ impl Ahead<'_> {
     pub fn ask(&self, stream: usize, from: usize, len: usize) {
         for line in (0..len).step_by(64) {
             prefetch(self.streams[stream], self.at + from + line);
-        }
-    }
-
-    /// Asks for the next row of every stream, of `len` bytes, and goes on to the one after it.
-    #[inline(always)]
-    pub fn ask_rows(&mut self, len: usize) {
-        // Unrolled, so that each branch always goes the same way: a loop of two rounds is mispredicted so often that attention takes half as long
-        // again.
-        for line in 0..USUAL_LINES {
-            if line * 64 >= len {
-                break;
-            }
-            self.ask_line(line);
-        }
-        for line in USUAL_LINES..len.div_ceil(64) {
-            self.ask_line(line);
-        }
-        self.at += len;
-    }
-
-    #[inline(always)]
-    fn ask_line(&self, line: usize) {
-        for stream in self.streams {
-            prefetch(stream, self.at + line * 64);
         }
     }
 }
@@ -78,12 +51,14 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
 ) {
     let row_bytes = F::row_bytes(dim);
     let slots = keys.len() / row_bytes;
-    assert!(keys.len() == slots * row_bytes);
     assert!(slots > 0 && stride >= dim.next_multiple_of(V::LANES) && q.len() >= Q * stride);
     assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
     for quad in 0..slots.div_ceil(QUAD) {
-        ahead.ask_rows(row_bytes);
-        let rows = quad_rows(keys, row_bytes, quad);
+        for stream in 0..STREAMS {
+            ahead.ask(stream, 0, row_bytes);
+        }
+        ahead.at += row_bytes;
+        let rows = quad_rows(keys, row_bytes, slots, quad);
         let cell = &mut cells[quad * CELL..][..CELL];
         // Sixteen sums, four rows and a query fit 32 registers; of 16 the half.
         if V::REGISTERS >= 32 {
@@ -115,9 +90,9 @@ pub(crate) fn scale_cells<V: Vector, F: Format>(rows: &[u8], dim: usize, cells: 
     }
     let row_bytes = F::row_bytes(dim);
     let slots = rows.len() / row_bytes;
-    assert!(slots > 0 && rows.len() == slots * row_bytes);
+    assert!(slots > 0);
     for (quad, cell) in cells.chunks_exact_mut(CELL).take(slots.div_ceil(QUAD)).enumerate() {
-        scale_cell::<V, F>(quad_rows(rows, row_bytes, quad), cell);
+        scale_cell::<V, F>(quad_rows(rows, row_bytes, slots, quad), cell);
     }
 }
 
@@ -136,13 +111,12 @@ fn scale_cell<V: Vector, F: Format>(rows: [&[u8]; QUAD], cell: &mut [f32]) {
 
 /// The rows of a quad. A last quad that is not full repeats its last row.
 #[inline(always)]
-fn quad_rows(rows: &[u8], row_bytes: usize, quad: usize) -> [&[u8]; QUAD] {
-    let last = rows.len() - row_bytes;
+fn quad_rows(rows: &[u8], row_bytes: usize, slots: usize, quad: usize) -> [&[u8]; QUAD] {
     let mut of_quad = [&rows[..0]; QUAD];
     for (s, row) in of_quad.iter_mut().enumerate() {
-        let at = ((quad * QUAD + s) * row_bytes).min(last);
-        // SAFETY: the last row begins at `last`, and every other one before it.
-        *row = unsafe { rows.get_unchecked(at..at + row_bytes) };
+        let slot = (quad * QUAD + s).min(slots - 1);
+        // SAFETY: `slot < slots`, and `rows` holds so many.
+        *row = unsafe { rows.get_unchecked(slot * row_bytes..(slot + 1) * row_bytes) };
     }
     of_quad
 }

@@ -7,6 +7,7 @@ use super::simd_decode::add_weighted;
 use super::{Dims, Query};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
+use crate::simd::Level;
 use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, quad_dots, scale_cells, softmax};
 use crate::simd_vector::{Vector, VectorOf};
 use crate::{Block, HeadView, dispatch};
@@ -30,10 +31,23 @@ pub(super) struct Part<'a, B> {
     pub then: &'a [B],
 }
 
+/// Attention of all rows of a KV head over a part of its blocks, `[rows][group]`. `scratch` grows when it must. `weights`, all that the
+/// slots of these blocks get (`[rows][group][slots]`, relative to the maxima in `out`), are written if there is a place for them.
+pub(super) fn decode_part<B: Block>(
+    level: Level,
+    query: &Query<'_, B>,
+    dims: Dims,
+    of: Part<'_, B>,
+    scratch: &mut CacheLines,
+    out: Sums<'_>,
+    weights: Option<&mut [f32]>,
+) {
+    with_format!(query.heads[of.head].layout.codec, F => run::<F, B>(level, query, dims, of, scratch, out, weights));
+}
+
 dispatch! {
-    /// Attention of all rows of a KV head over a part of its blocks, `[rows][group]`. `scratch` grows when it must. `weights`, all that the
-    /// slots of these blocks get (`[rows][group][slots]`, relative to the maxima in `out`), are written if there is a place for them.
-    pub(super) fn decode_part<B: Block>(level, query: &Query<'_, B>, dims: Dims, of: Part<'_, B>, scratch: &mut CacheLines, out: Sums<'_>, weights: Option<&mut [f32]>) = body::<VectorOf<Target>, B>;
+    /// A function for each format: together in one, they come out slower.
+    fn run<F: Format, B: Block>(level, query: &Query<'_, B>, dims: Dims, of: Part<'_, B>, scratch: &mut CacheLines, out: Sums<'_>, weights: Option<&mut [f32]>) = part::<VectorOf<Target>, F, B>;
 }
 
 /// Up to [`QUERIES`] stacked queries (row, head of the group) and their running softmax.
@@ -46,18 +60,6 @@ struct Chunk<'a> {
     cells: &'a mut [f32],
     max: &'a mut [f32; CELL],
     denominator: &'a mut [f32; CELL],
-}
-
-#[inline(always)]
-fn body<V: Vector, B: Block>(
-    query: &Query<'_, B>,
-    dims: Dims,
-    of: Part<'_, B>,
-    scratch: &mut CacheLines,
-    out: Sums<'_>,
-    weights: Option<&mut [f32]>,
-) {
-    with_format!(query.heads[of.head].layout.codec, F => part::<V, F, B>(query, dims, of, scratch, out, weights));
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Weighted sums of stored values for a few queries.
 
 use crate::format::Format;
-use crate::simd_cells::{Ahead, CELL, QUAD};
+use crate::simd_cells::{Ahead, CELL, QUAD, STREAMS};
 use crate::simd_vector::Vector;
 
 /// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds
@@ -80,33 +80,29 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
         let cells = &cells[block * cells_per_block * CELL..];
         let slots = rows.len() / row_bytes;
         assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
-        for quad in 0..slots.div_ceil(QUAD) {
-            for s in 0..QUAD {
-                if quad * QUAD + s >= slots {
-                    break;
+        for s in 0..slots {
+            // SAFETY: row `s` of `slots`, of which the columns `from..to` lie within `row_bytes`.
+            let row = unsafe { rows.get_unchecked(s * row_bytes + from..s * row_bytes + to) };
+            ahead.ask(s % STREAMS, from, asked);
+            if s % STREAMS == STREAMS - 1 {
+                ahead.at += row_bytes;
+            }
+            let mut loaded = [V::splat(0.0); C];
+            if whole {
+                for (c, loaded) in loaded.iter_mut().enumerate() {
+                    // SAFETY: `row` holds exactly C vectors.
+                    *loaded = F::load::<V>(unsafe { row.get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });
                 }
-                let at = (quad * QUAD + s) * row_bytes;
-                // SAFETY: row `quad · QUAD + s` of `slots`, of which the columns `from..to` lie within `row_bytes`.
-                let row = unsafe { rows.get_unchecked(at + from..at + to) };
-                ahead.ask(s, from, asked);
-                let mut loaded = [V::splat(0.0); C];
-                if whole {
-                    for (c, loaded) in loaded.iter_mut().enumerate() {
-                        // SAFETY: `row` holds exactly C vectors.
-                        *loaded = F::load::<V>(unsafe { row.get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });
-                    }
-                } else {
-                    loaded[0] = F::load_partial::<V>(row);
-                }
-                for i in 0..Q {
-                    // SAFETY: cell `quad` exists, as checked above.
-                    let weight = V::splat(unsafe { *cells.get_unchecked(quad * CELL + i * QUAD + s) });
-                    for c in 0..C {
-                        sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
-                    }
+            } else {
+                loaded[0] = F::load_partial::<V>(row);
+            }
+            for i in 0..Q {
+                // SAFETY: cell `s / QUAD` exists, as checked above.
+                let weight = V::splat(unsafe { *cells.get_unchecked(s / QUAD * CELL + i * QUAD + s % QUAD) });
+                for c in 0..C {
+                    sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
                 }
             }
-            ahead.at += row_bytes;
         }
     }
     for i in 0..Q {
