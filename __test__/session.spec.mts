@@ -366,6 +366,36 @@ test('compressing a fork without room for its copies changes nothing', async (t)
   t.is((await fork.compress(policy.knorm({ budget: { keep: 0.5 } }))).after.slots, 150 * layers * kvHeads)
 })
 
+test('a cache in int8 holds a byte a number and a scale a row, and says nearly the same', async (t) => {
+  await using small = await tiny({ kvCodec: 'int8' })
+  const { layers, kvHeads, headDim, slotBytes } = small.info
+  t.is(slotBytes, 2 * (headDim + 4))
+  const ada = policy.adaSnapKV({ budget: { tokensPerHead: 60 } })
+  await using session = await small.createSession({ policy: ada })
+  const report = await session.prefill(tokens(300))
+  t.is(report.memory.logicalBytes, 60 * layers * kvHeads * slotBytes)
+  t.true(report.memory.physicalBytes >= report.memory.logicalBytes)
+  await using fork = await session.fork()
+  const drawn = await ids(session, { maxTokens: 6 })
+  t.deepEqual(await ids(fork, { maxTokens: 6 }), drawn)
+
+  const surprise = async (of: Model) => {
+    await using reader = await of.createSession()
+    const { logProbs } = await reader.logLikelihood(tokens(300))
+    return -sum(logProbs.slice(1) as number[]) / 299
+  }
+  const [bytes, halves] = [await surprise(small), await surprise(model)]
+  t.true(Math.abs(bytes - halves) < 0.01 * halves, `${bytes} and ${halves}`)
+})
+
+test('a codec that there is none of is refused with its name', async (t) => {
+  for (const kvCodec of ['int4', 'Int8', 'i8', ''] as unknown as 'int8'[]) {
+    const error = await t.throwsAsync(() => tiny({ kvCodec }))
+    t.regex(String(error?.message), /int8/)
+    t.true(String(error?.message).includes(String(kvCodec)))
+  }
+})
+
 test('a full KV pool refuses one session and leaves the others', async (t) => {
   const { slotBytes, layers, kvHeads } = model.info
   await using small = await tiny({ kvLimitBytes: 400 * slotBytes * layers * kvHeads })

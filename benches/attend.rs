@@ -7,7 +7,7 @@ mod roofline;
 
 use std::sync::LazyLock;
 
-use common::{SMOLLM2, cache, compacted_cache, noise, spread};
+use common::{SMOLLM2, cache_in, compacted_cache, noise, spread};
 use criterion::{Criterion, criterion_group, criterion_main};
 use headwise_cache::KvCache;
 use headwise_core::{Codec, KvShape};
@@ -17,12 +17,12 @@ use roofline::{Group, Work};
 /// A layer of a model with 8B parameters.
 const WIDE: KvShape = KvShape { layers: 1, kv_heads: 8, group: 4, head_dim: 128 };
 
+/// The codecs that are measured, and what their benches are called.
+const CODECS: [(Codec, &str); 2] = [(Codec::F16, ""), (Codec::Int8, ", int8")];
+
 /// Query rows that see `slots` slots in all, in every KV head: each number of K and V is multiplied and added once per query.
-fn work(shape: KvShape, slots_seen: usize, slots_stored: usize) -> Work {
-    Work {
-        bytes: slots_stored * shape.slot_bytes(Codec::F16),
-        operations: slots_seen * shape.group * shape.head_dim * 4,
-    }
+fn work(shape: KvShape, codec: Codec, slots_seen: usize, slots_stored: usize) -> Work {
+    Work { bytes: slots_stored * shape.slot_bytes(codec), operations: slots_seen * shape.group * shape.head_dim * 4 }
 }
 
 /// Attention of one token in every layer of `cache`.
@@ -38,15 +38,18 @@ fn decode(criterion: &mut Criterion) {
     let row = SMOLLM2.query_heads() * SMOLLM2.head_dim;
     let (q, mut out) = (noise(row), vec![0.0; row]);
     for len in [128, 790, 2048, 7900] {
-        let cache = LazyLock::new(|| cache(SMOLLM2, len));
-        let slots = SMOLLM2.layers * SMOLLM2.kv_heads * len;
-        group.bench(&format!("{len} slots"), work(SMOLLM2, slots, slots), || step(&cache, &q, &mut out));
+        for (codec, name) in CODECS {
+            let cache = LazyLock::new(|| cache_in(codec, SMOLLM2, len));
+            let slots = SMOLLM2.layers * SMOLLM2.kv_heads * len;
+            let work = work(SMOLLM2, codec, slots, slots);
+            group.bench(&format!("{len} slots{name}"), work, || step(&cache, &q, &mut out));
+        }
     }
     let lengths = spread(SMOLLM2.kv_heads, SMOLLM2.kv_heads * 790, 10.0);
     let cache = LazyLock::new(|| compacted_cache(SMOLLM2, 7900, &lengths));
     let slots = SMOLLM2.layers * SMOLLM2.kv_heads * 790;
     let name = "790 slots on average, 10-fold between heads";
-    group.bench(name, work(SMOLLM2, slots, slots), || step(&cache, &q, &mut out));
+    group.bench(name, work(SMOLLM2, Codec::F16, slots, slots), || step(&cache, &q, &mut out));
     group.finish();
 }
 
@@ -55,15 +58,16 @@ fn decode_wide(criterion: &mut Criterion) {
     let row = WIDE.query_heads() * WIDE.head_dim;
     let (q, mut out) = (noise(row), vec![0.0; row]);
     let slots = WIDE.kv_heads * (32 << 10);
-    let even = LazyLock::new(|| cache(WIDE, 32 << 10));
-    group.bench("32768 slots", work(WIDE, slots, slots), || step(&even, &q, &mut out));
-    drop(even);
+    for (codec, name) in CODECS {
+        let even = LazyLock::new(|| cache_in(codec, WIDE, 32 << 10));
+        group.bench(&format!("32768 slots{name}"), work(WIDE, codec, slots, slots), || step(&even, &q, &mut out));
+    }
     let ragged = LazyLock::new(|| {
         let lengths = spread(WIDE.kv_heads, slots, 100.0);
         compacted_cache(WIDE, lengths[WIDE.kv_heads - 1], &lengths)
     });
     let name = "32768 slots on average, 100-fold between heads";
-    group.bench(name, work(WIDE, slots, slots), || step(&ragged, &q, &mut out));
+    group.bench(name, work(WIDE, Codec::F16, slots, slots), || step(&ragged, &q, &mut out));
     group.finish();
 }
 
@@ -79,14 +83,18 @@ fn prefill(criterion: &mut Criterion) {
         let (q, mut out) = (noise(ROWS * row), vec![0.0; ROWS * row]);
         let scale = (shape.head_dim as f32).sqrt().recip();
         for &len in lengths {
-            let cache = LazyLock::new(|| cache(shape, len));
             // The last row sees `len` slots, each row before it one less.
             let seen = shape.kv_heads * ROWS * (2 * len + 1 - ROWS) / 2;
-            group.bench(&format!("{len} slots"), work(shape, seen, shape.kv_heads * len), || {
-                attend(&q, ROWS, &cache.heads(0).collect::<Vec<_>>(), None, scale, &mut out).expect("valid");
-            });
+            for (codec, name) in CODECS {
+                let cache = LazyLock::new(|| cache_in(codec, shape, len));
+                group.bench(&format!("{len} slots{name}"), work(shape, codec, seen, shape.kv_heads * len), || {
+                    attend(&q, ROWS, &cache.heads(0).collect::<Vec<_>>(), None, scale, &mut out).expect("valid");
+                });
+            }
+            let cache = LazyLock::new(|| cache_in(Codec::F16, shape, len));
             let mut sums = vec![0.0; shape.query_heads() * len];
-            group.bench(&format!("{len} slots, with running sums"), work(shape, seen, shape.kv_heads * len), || {
+            let work = work(shape, Codec::F16, seen, shape.kv_heads * len);
+            group.bench(&format!("{len} slots, with running sums"), work, || {
                 let heads: Vec<_> = cache.heads(0).collect();
                 let query = Query { q: &q, rows: ROWS, heads: &heads, bias: None, scale };
                 attend_batch(&mut [Job {

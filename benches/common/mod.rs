@@ -22,7 +22,12 @@ pub fn noise(n: usize) -> Vec<f32> {
 
 /// An f16 cache with so many slots of noise in every head.
 pub fn cache(shape: KvShape, slots: usize) -> KvCache {
-    let pool = BlockPool::new(block_layout(shape.head_dim, Codec::F16), None).expect("a layout");
+    cache_in(Codec::F16, shape, slots)
+}
+
+/// The same in another codec.
+pub fn cache_in(codec: Codec, shape: KvShape, slots: usize) -> KvCache {
+    let pool = BlockPool::new(block_layout(shape.head_dim, codec), None).expect("a layout");
     let mut cache = KvCache::new(pool, shape).expect("a shape");
     let row = shape.kv_heads * shape.head_dim;
     let numbers = noise(512 * row);

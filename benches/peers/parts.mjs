@@ -6,6 +6,8 @@ import { startTorch } from './selection/torch.mjs'
 export const LONG = 4096
 /** What adaSnapKV keeps, by the name that the figures carry. */
 const KEEPS = { ada10: 0.1, ada20: 0.2 }
+/** The process of our own that keeps its caches in int8. */
+export const INT8 = 'headwise_int8'
 /** Sessions of the batch. */
 const BATCH = 8
 
@@ -65,9 +67,8 @@ export async function single(engines, options, raw, say) {
         keep(engine.name, `prefill_${size}`, (size / ms) * 1000)
         const full = await decode(engine, steps)
         keep(engine.name, `decode_${size}`, 1000 / full.tokensPerSecond)
-        for (const [name, share] of engine.name === 'headwise' && size === adaSize(sizes)
-          ? Object.entries(KEEPS)
-          : []) {
+        const compresses = engine.name === 'headwise' || engine.name === INT8
+        for (const [name, share] of compresses && size === adaSize(sizes) ? Object.entries(KEEPS) : []) {
           const { tokensPerSecond, compressMs } = await decode(engine, steps, { keep: share })
           keep(engine.name, `decode_${size}_${name}`, 1000 / tokensPerSecond)
           keep(engine.name, `compress_${size}_${name}`, compressMs)

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg } from 'node:os'
 import { start } from './engine.mjs'
 import { Failure, readOptions } from './options.mjs'
-import { batch, selection, single } from './parts.mjs'
+import { adaSize, batch, INT8, selection, single } from './parts.mjs'
 import { medians, ratios } from './ratios.mjs'
 import { table, writeRecord } from './report.mjs'
 
@@ -28,7 +28,11 @@ async function main(args) {
       engines.push(await start(name, { model: engines[0]?.path ?? options.model, threads }))
       versions[name] = engines.at(-1).version
     }
-    if (parts.includes('single')) await single(engines, options, raw, say)
+    if (parts.includes('single')) {
+      const int8 = options.engines.includes('headwise') && adaSize(sizes) ? [await startInt8(engines, options)] : []
+      await single([...engines, ...int8], options, raw, say)
+      for (const engine of int8) await engine.close()
+    }
     if (parts.includes('batch')) await batch(engines, options, raw, say)
     for (const engine of engines) await engine.close()
   }
@@ -53,6 +57,12 @@ async function main(args) {
   if (record) writeRecord(record, args, { ...result, medians: middle })
   console.log(json ? JSON.stringify({ ...result, raw }) : table(middle, result.ratios, options))
 }
+
+/** Our engine once more, on the file that the others opened. */
+const startInt8 = async ([{ path }], { threads }) => ({
+  ...(await start('headwise', { model: path, threads, kvCodec: 'int8' })),
+  name: INT8,
+})
 
 try {
   await main(process.argv.slice(2))

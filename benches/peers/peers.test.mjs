@@ -14,7 +14,7 @@ const SCRIPT = fileURLToPath(new URL('peers.mjs', import.meta.url))
 /** Three rounds around a value. */
 const around = (value) => [value * 2, value, value / 2]
 
-test('the ratios are the twelve of the default run, and above 1 where headwise is faster', () => {
+test('the ratios are the fourteen of the default run, and above 1 where headwise is faster', () => {
   const figures = (slower) => {
     const entries = SIZES.flatMap((size) => [
       [`prefill_${size}`, around(1000 / slower)],
@@ -23,7 +23,8 @@ test('the ratios are the twelve of the default run, and above 1 where headwise i
     return Object.fromEntries([...entries, ['batch8', around(400 / slower)]])
   }
   const ours = { decode_7900_ada10: [12.5], decode_7900_ada20: [20], batch1: [100], batch8_ada10: [800] }
-  const middle = medians({ headwise: { ...figures(1), ...ours }, llama: figures(4) })
+  const int8 = { decode_128: [9], decode_7900_ada10: [10], decode_7900_ada20: [12] }
+  const middle = medians({ headwise: { ...figures(1), ...ours }, llama: figures(4), headwise_int8: int8 })
   assert.deepEqual(ratios(middle, SIZES), {
     prefill_128: 4,
     prefill_2048: 4,
@@ -34,6 +35,8 @@ test('the ratios are the twelve of the default run, and above 1 where headwise i
     decode_7900_ada10_vs_peer_full: 3.2,
     decode_7900_ada10_vs_own_128: 0.8,
     decode_7900_ada20_vs_own_128: 0.5,
+    decode_7900_ada10_int8_vs_own_128_int8: 0.9,
+    decode_7900_ada20_int8_vs_own_128_int8: 0.75,
     batch8_vs_1: 4,
     batch8_vs_peer_batch8: 4,
     batch8_ada10_vs_peer_batch8: 8,

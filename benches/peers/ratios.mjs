@@ -1,4 +1,4 @@
-import { adaSize } from './parts.mjs'
+import { adaSize, INT8 } from './parts.mjs'
 
 /** @param {number[]} values */
 export function median(values) {
@@ -28,6 +28,7 @@ export function ratios(middle, sizes) {
     [`${ada}10_vs_peer_full`, `${ada}10`, 'llama', `decode_${longest}`],
     [`${ada}10_vs_own_${shortest}`, `${ada}10`, 'headwise', `decode_${shortest}`],
     [`${ada}20_vs_own_${shortest}`, `${ada}20`, 'headwise', `decode_${shortest}`],
+    ...[10, 20].map((keep) => int8(`${ada}${keep}`, `decode_${shortest}`, `_vs_own_${shortest}`)),
     ['batch8_vs_1', 'batch8', 'headwise', 'batch1'],
     ['batch8_vs_peer_batch8', 'batch8', 'llama', 'batch8'],
     ['batch8_ada10_vs_peer_batch8', 'batch8_ada10', 'llama', 'batch8'],
@@ -35,13 +36,16 @@ export function ratios(middle, sizes) {
     [`selection_${longest}_vs_kvpress`, `selection_${longest}`, 'kvpress', `selection_${longest}`],
   ]
   const result = {}
-  for (const [name, figure, engine, beside] of definitions) {
-    const [ours, theirs] = [middle.headwise?.[figure], middle[engine]?.[beside]]
+  for (const [name, figure, engine, beside, own = 'headwise'] of definitions) {
+    const [ours, theirs] = [middle[own]?.[figure], middle[engine]?.[beside]]
     if (ours === undefined || theirs === undefined) continue
     result[name] = Number((unit(figure) === 'tok/s' ? ours / theirs : theirs / ours).toFixed(3))
   }
   return result
 }
+
+/** Two figures of our own, both with caches in int8. */
+const int8 = (figure, beside, name) => [`${figure}_int8${name}_int8`, figure, INT8, beside, INT8]
 
 /** A figure beside llama.cpp's own of the same name. */
 const same = (figure) => [figure, figure, 'llama', figure]

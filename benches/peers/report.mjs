@@ -11,7 +11,7 @@ export function table(middle, ratios, { repeats, longRepeats, threads }) {
   const figures = [...new Set(engines.flatMap((engine) => Object.keys(middle[engine])))]
   const legend = 'above 1, headwise is faster'
   const width = Math.max(...[...figures, ...Object.keys(ratios), legend].map((name) => name.length))
-  const line = (name, cells) => name.padEnd(width) + cells.map((cell) => cell.padStart(12)).join('')
+  const line = (name, cells) => name.padEnd(width) + cells.map((cell) => cell.padStart(14)).join('')
   const lines = [
     `medians of rounds: ${repeats}, beyond ${LONG} tokens ${longRepeats}; threads: ${threads}`,
     '',

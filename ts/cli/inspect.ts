@@ -8,7 +8,7 @@ import { bytes } from './progress.js'
 const HELP = `headwise inspect REF: what a model is, and what its KV cache costs.
 
   --json                 as one JSON object
-  --kv-codec C           f16 (default), bf16 or f32
+  --kv-codec C           f16 (default), bf16, f32 or int8
 
 headwise inspect --kept --help: which tokens of a prompt each head keeps.
 `

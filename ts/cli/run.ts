@@ -17,7 +17,7 @@ const HELP = `headwise run REF [PROMPT]: reads the prompt, compresses the cache,
   --temperature F        default 0 (greedy), with --top-k, --top-p, --min-p, --seed
   --stop TEXT            end before this text (repeatable)
   --threads N            kernel threads (default: physical cores)
-  --kv-codec C           f16 (default), bf16 or f32
+  --kv-codec C           f16 (default), bf16, f32 or int8
   --stats                print figures to standard error
 `
 

@@ -5,7 +5,7 @@ import type { PolicySpec } from './policy.js'
 /**
  * How the numbers of a block are stored.
  */
-export type Codec = "f32" | "bf16" | "f16";
+export type Codec = "f32" | "bf16" | "f16" | "int8";
 
 /**
  * What a compression did.

@@ -60,7 +60,8 @@ impl KvCache {
     }
 
     /// Appends one slot per row to every head of a layer; the rows have the positions `first_position..`. `keys` and `values` are
-    /// `[rows][kv_heads][head_dim]` and are rounded to the pool's codec (nearest, ties to even; infinite beyond its range).
+    /// `[rows][kv_heads][head_dim]` and are rounded to the pool's codec (nearest, ties to even; in f16 infinite beyond its
+    /// range; in int8 all of a row is NaN where one number is not finite).
     /// Costs what the new rows cost, however long the cache is. On an error, nothing has changed.
     ///
     /// # Errors

@@ -165,7 +165,10 @@ impl Head {
                 *block = copy_of(block, layout, from.len(), fresh.next().expect("blocks were counted before"));
             }
             for ((to, &from), row) in to.zip(from).zip(unshared(block).chunks_exact_mut(layout.row_bytes())) {
-                kernels::numbers(row, layout.codec, &mut key);
+                if to == from {
+                    continue;
+                }
+                kernels::numbers(row, layout.codec, layout.head_dim, &mut key);
                 rotation.renumber(&mut key, from, to);
                 encode(layout.codec, &key, row);
             }

@@ -19,13 +19,21 @@ struct Pair {
     next: Vec<u32>,
 }
 
+/// The bytes of a row.
 fn stored(codec: Codec, numbers: &[f32]) -> Vec<u8> {
-    let one = |&x: &f32| match codec {
-        Codec::F32 => x.to_ne_bytes().to_vec(),
-        Codec::Bf16 => bf16::from_f32_const(x).to_ne_bytes().to_vec(),
-        Codec::F16 => f16::from_f32_const(x).to_ne_bytes().to_vec(),
-    };
-    numbers.iter().flat_map(one).collect()
+    let numbers = numbers.iter();
+    match codec {
+        Codec::F32 => numbers.flat_map(|x| x.to_ne_bytes()).collect(),
+        Codec::Bf16 => numbers.flat_map(|&x| bf16::from_f32_const(x).to_ne_bytes()).collect(),
+        Codec::F16 => numbers.flat_map(|&x| f16::from_f32_const(x).to_ne_bytes()).collect(),
+        Codec::Int8 => {
+            let largest = numbers.clone().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            let near = largest / 127.0;
+            let enough = |scale: &f32| f64::from(*scale) * 127.0 >= f64::from(largest);
+            let scale = [near.next_down(), near, near.next_up()].into_iter().find(enough).unwrap();
+            numbers.map(|x| (x / scale).round_ties_even() as i8 as u8).chain(scale.to_ne_bytes()).collect()
+        }
+    }
 }
 
 fn content(cache: &KvCache) -> Vec<Vec<Vec<Slot>>> {
@@ -125,7 +133,7 @@ impl Pair {
 }
 
 fn random_pool(rng: &mut StdRng) -> (Arc<BlockPool>, KvShape) {
-    let codec = *[Codec::F32, Codec::Bf16, Codec::F16].choose(rng).unwrap();
+    let codec = *[Codec::F32, Codec::Bf16, Codec::F16, Codec::Int8].choose(rng).unwrap();
     let head_dim = *[1, 3, 8, 40, 64].choose(rng).unwrap();
     let slots = *[1, 2, 4, 7, 32].choose(rng).unwrap();
     let layout = BlockLayout { codec, head_dim, slots };

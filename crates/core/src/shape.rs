@@ -14,14 +14,18 @@ pub enum Codec {
     /// 16-bit IEEE float.
     #[default]
     F16,
+    /// Signed bytes in -127 ..= 127 and, behind those of each key and of each value, the f32 that they are multiplied with.
+    Int8,
 }
 
 impl Codec {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
+    /// Bytes of one row of `head_dim` numbers: the key, or the value, of one slot of one head. Saturates.
+    #[inline]
+    pub fn row_bytes(self, head_dim: usize) -> usize {
         match self {
-            Codec::F32 => 4,
-            Codec::Bf16 | Codec::F16 => 2,
+            Codec::F32 => head_dim.saturating_mul(4),
+            Codec::Bf16 | Codec::F16 => head_dim.saturating_mul(2),
+            Codec::Int8 => head_dim.saturating_add(size_of::<f32>()),
         }
     }
 }
@@ -47,6 +51,6 @@ impl KvShape {
 
     /// Bytes of one slot (K and V) of one head.
     pub fn slot_bytes(&self, codec: Codec) -> usize {
-        2 * self.head_dim * codec.bytes()
+        2 * codec.row_bytes(self.head_dim)
     }
 }

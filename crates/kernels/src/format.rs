@@ -8,12 +8,26 @@ use headwise_core::Codec;
 pub trait Format: Copy + 'static {
     /// Bytes of one number.
     const BYTES: usize;
+    /// Bytes of the scale behind the numbers of a row; 0 where the scale is 1 and is not stored.
+    const SCALE_BYTES: usize = 0;
 
-    /// The first `V::LANES` numbers of `source`.
+    /// The first `V::LANES` numbers of `source`, before the scale.
     fn load<V: Vector>(source: &[u8]) -> V;
 
-    /// The number in the first `BYTES` bytes.
+    /// The number in the first `BYTES` bytes, before the scale.
     fn number(source: &[u8]) -> f32;
+
+    /// What the numbers of a whole row are multiplied with.
+    #[inline(always)]
+    fn scale(_row: &[u8]) -> f32 {
+        1.0
+    }
+
+    /// Bytes of a row of `dim` numbers.
+    #[inline(always)]
+    fn row_bytes(dim: usize) -> usize {
+        dim * Self::BYTES + Self::SCALE_BYTES
+    }
 
     /// All numbers of `source`, at most `V::LANES`, followed by zeros.
     #[inline(always)]
@@ -33,6 +47,9 @@ pub struct Bf16;
 /// 16-bit IEEE float.
 #[derive(Clone, Copy)]
 pub struct F16;
+/// Signed bytes and an f32 scale.
+#[derive(Clone, Copy)]
+pub struct Int8;
 
 impl Format for F32 {
     const BYTES: usize = 4;
@@ -70,13 +87,20 @@ impl Format for F16 {
     }
 }
 
-/// Number `index` of stored bytes; the slow and obvious way, for references.
-pub fn number(codec: Codec, bytes: &[u8], index: usize) -> f32 {
-    let bytes = &bytes[index * codec.bytes()..];
-    match codec {
-        Codec::F32 => F32::number(bytes),
-        Codec::Bf16 => Bf16::number(bytes),
-        Codec::F16 => F16::number(bytes),
+impl Format for Int8 {
+    const BYTES: usize = 1;
+    const SCALE_BYTES: usize = 4;
+    #[inline(always)]
+    fn load<V: Vector>(source: &[u8]) -> V {
+        V::load_i8(source)
+    }
+    #[inline(always)]
+    fn number(source: &[u8]) -> f32 {
+        f32::from(source[0] as i8)
+    }
+    #[inline(always)]
+    fn scale(row: &[u8]) -> f32 {
+        f32::from_ne_bytes(*row.last_chunk().expect("a row ends with its scale"))
     }
 }
 
@@ -96,7 +120,16 @@ macro_rules! with_format {
                 type $format = $crate::format::F16;
                 $body
             }
+            headwise_core::Codec::Int8 => {
+                type $format = $crate::format::Int8;
+                $body
+            }
         }
     };
 }
 pub(crate) use with_format;
+
+/// Number `d` of a stored row; the slow and obvious way, for references.
+pub fn number(codec: Codec, row: &[u8], d: usize) -> f32 {
+    with_format!(codec, F => F::number(&row[d * F::BYTES..]) * F::scale(row))
+}

@@ -6,26 +6,31 @@ use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
 use headwise_core::Codec;
 
-/// f32 numbers of stored bytes. `out` holds exactly as many.
+/// f32 numbers of stored rows. `out` holds exactly as many, `[rows][dim]`.
 #[inline(always)]
-pub(crate) fn widen<V: Vector>(source: &[u8], codec: Codec, out: &mut [f32]) {
+pub(crate) fn widen<V: Vector>(rows: &[u8], codec: Codec, dim: usize, out: &mut [f32]) {
     with_format!(codec, F => {
-        let mut from = source.chunks_exact(V::LANES * F::BYTES);
-        let mut to = out.chunks_exact_mut(V::LANES);
-        for (from, to) in (&mut from).zip(&mut to) {
-            F::load::<V>(from).store(to);
-        }
-        for (from, to) in from.remainder().chunks_exact(F::BYTES).zip(to.into_remainder()) {
-            *to = F::number(from);
+        // Without scales between them, all rows are one.
+        let dim = if F::SCALE_BYTES == 0 { out.len().max(1) } else { dim };
+        for (row, out) in rows.chunks_exact(F::row_bytes(dim)).zip(out.chunks_exact_mut(dim)) {
+            let scale = F::scale(row);
+            let mut from = row[..dim * F::BYTES].chunks_exact(V::LANES * F::BYTES);
+            let mut to = out.chunks_exact_mut(V::LANES);
+            for (from, to) in (&mut from).zip(&mut to) {
+                F::load::<V>(from).mul(V::splat(scale)).store(to);
+            }
+            for (from, to) in from.remainder().chunks_exact(F::BYTES).zip(to.into_remainder()) {
+                *to = F::number(from) * scale;
+            }
         }
     });
 }
 
-/// f32 numbers of stored bytes; `out` holds exactly as many.
-pub fn numbers(source: &[u8], codec: Codec, out: &mut [f32]) {
-    run(Level::detect(), source, codec, out);
+/// f32 numbers of the stored rows `rows`, `dim` each; `out` holds exactly as many.
+pub fn numbers(rows: &[u8], codec: Codec, dim: usize, out: &mut [f32]) {
+    run(Level::detect(), rows, codec, dim, out);
 }
 
 dispatch! {
-    fn run(level, source: &[u8], codec: Codec, out: &mut [f32]) = widen::<VectorOf<Target>>;
+    fn run(level, rows: &[u8], codec: Codec, dim: usize, out: &mut [f32]) = widen::<VectorOf<Target>>;
 }

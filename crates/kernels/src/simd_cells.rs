@@ -37,7 +37,8 @@ impl Ahead<'_> {
 }
 
 /// Writes the cells of a block: `cells[slot / QUAD][query][slot % QUAD] = q · k_slot` for the `Q` queries `q` (`[Q][stride]`, padded
-/// with zeros to whole vectors) and the stored rows `keys` (`[slots][dim]`). A last quad that is not full repeats its last row.
+/// with zeros to whole vectors) and the stored rows `keys` (`[slots][dim]`). A row's scale comes after its dot product, so that no stored
+/// number is multiplied for it. A last quad that is not full repeats its last row.
 /// `ahead` is what will be read next.
 #[inline(always)]
 pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
@@ -48,7 +49,7 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
     ahead: &mut Ahead<'_>,
     cells: &mut [f32],
 ) {
-    let row_bytes = dim * F::BYTES;
+    let row_bytes = F::row_bytes(dim);
     let slots = keys.len() / row_bytes;
     assert!(slots > 0 && stride >= dim.next_multiple_of(V::LANES) && q.len() >= Q * stride);
     assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
@@ -57,12 +58,7 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
             ahead.ask(stream, 0, row_bytes);
         }
         ahead.at += row_bytes;
-        let mut rows = [&keys[..0]; QUAD];
-        for (s, row) in rows.iter_mut().enumerate() {
-            let slot = (quad * QUAD + s).min(slots - 1);
-            // SAFETY: `slot < slots`, and `keys` holds so many rows.
-            *row = unsafe { keys.get_unchecked(slot * row_bytes..(slot + 1) * row_bytes) };
-        }
+        let rows = quad_rows(keys, row_bytes, slots, quad);
         let cell = &mut cells[quad * CELL..][..CELL];
         // Sixteen sums, four rows and a query fit 32 registers; of 16 the half.
         if V::REGISTERS >= 32 {
@@ -82,7 +78,47 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
                 }
             }
         }
+        scale_cell::<V, F>(rows, cell);
     }
+}
+
+/// Multiplies the cells of a block by the scales of the stored rows `rows` (`[slots][dim]`).
+#[inline(always)]
+pub(crate) fn scale_cells<V: Vector, F: Format>(rows: &[u8], dim: usize, cells: &mut [f32]) {
+    if F::SCALE_BYTES == 0 {
+        return;
+    }
+    let row_bytes = F::row_bytes(dim);
+    let slots = rows.len() / row_bytes;
+    assert!(slots > 0);
+    for (quad, cell) in cells.chunks_exact_mut(CELL).take(slots.div_ceil(QUAD)).enumerate() {
+        scale_cell::<V, F>(quad_rows(rows, row_bytes, slots, quad), cell);
+    }
+}
+
+/// Multiplies a cell by the scales of its rows, once for all queries.
+#[inline(always)]
+fn scale_cell<V: Vector, F: Format>(rows: [&[u8]; QUAD], cell: &mut [f32]) {
+    if F::SCALE_BYTES == 0 {
+        return;
+    }
+    let [a, b, c, d] = rows;
+    let scales = V::splat4([F::scale(a), F::scale(b), F::scale(c), F::scale(d)]);
+    for column in (0..CELL).step_by(V::LANES) {
+        V::load(&cell[column..]).mul(scales).store(&mut cell[column..]);
+    }
+}
+
+/// The rows of a quad. A last quad that is not full repeats its last row.
+#[inline(always)]
+fn quad_rows(rows: &[u8], row_bytes: usize, slots: usize, quad: usize) -> [&[u8]; QUAD] {
+    let mut of_quad = [&rows[..0]; QUAD];
+    for (s, row) in of_quad.iter_mut().enumerate() {
+        let slot = (quad * QUAD + s).min(slots - 1);
+        // SAFETY: `slot < slots`, and `rows` holds so many.
+        *row = unsafe { rows.get_unchecked(slot * row_bytes..(slot + 1) * row_bytes) };
+    }
+    of_quad
 }
 
 #[inline(always)]
@@ -97,7 +133,7 @@ fn dots<V: Vector, F: Format, const Q: usize>(
     let vector_bytes = V::LANES * F::BYTES;
     let whole = dim / V::LANES;
     assert!(q.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
-    assert!(rows.iter().all(|row| row.len() == dim * F::BYTES));
+    assert!(rows.iter().all(|row| row.len() == F::row_bytes(dim)));
     let mut sums = [[V::splat(0.0); QUAD]; Q];
     for c in 0..whole {
         let mut loaded = [V::splat(0.0); QUAD];
@@ -116,7 +152,7 @@ fn dots<V: Vector, F: Format, const Q: usize>(
     }
     if whole * V::LANES < dim {
         for s in 0..QUAD {
-            let loaded = F::load_partial::<V>(&rows[s][whole * vector_bytes..]);
+            let loaded = F::load_partial::<V>(&rows[s][whole * vector_bytes..dim * F::BYTES]);
             for i in 0..Q {
                 sums[i][s] = V::load(&q[i * stride + whole * V::LANES..]).mul_add(loaded, sums[i][s]);
             }

@@ -25,6 +25,7 @@ impl Vector for F32x4 {
             Self(vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(source.as_ptr())))));
         #[check(source, 8)]
         fn load_f16(source: &[u8]) -> Self = Self(widened(vreinterpret_u16_u8(vld1_u8(source.as_ptr()))));
+        fn splat4(numbers: [f32; 4]) -> Self = Self(vld1q_f32(numbers.as_ptr()));
         #[check(source, 2)]
         fn splat_f16(source: &[u8]) -> Self =
             Self(widened(vdup_n_u16(u16::from_ne_bytes([source[0], source[1]]))));

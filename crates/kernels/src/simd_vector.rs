@@ -26,6 +26,8 @@ pub trait Vector: Copy {
     /// The first `LANES` numbers of IEEE half bytes; exact, subnormal numbers included.
     fn load_f16(source: &[u8]) -> Self;
 
+    /// The same four numbers, one after another, as often as they fit.
+    fn splat4(numbers: [f32; 4]) -> Self;
     /// The IEEE half of the first two bytes in every lane.
     fn splat_f16(source: &[u8]) -> Self;
     /// The first `LANES` signed bytes.
@@ -156,6 +158,10 @@ impl Vector for F32x4 {
         })
     }
     #[inline(always)]
+    fn splat4(numbers: [f32; 4]) -> Self {
+        Self(numbers)
+    }
+    #[inline(always)]
     fn splat_f16(source: &[u8]) -> Self {
         let (a, b) = (source[0], source[1]);
         Self::load_f16(&[a, b, a, b, a, b, a, b])
@@ -259,6 +265,7 @@ mod x86 {
             )));
             #[check(source, 16)]
             fn load_f16(source: &[u8]) -> Self = Self(_mm256_cvtph_ps(_mm_loadu_si128(source.as_ptr().cast())));
+            fn splat4(numbers: [f32; 4]) -> Self = Self(_mm256_broadcast_ps(&std::mem::transmute::<[f32; 4], __m128>(numbers)));
             #[check(source, 2)]
             fn splat_f16(source: &[u8]) -> Self = Self(_mm256_cvtph_ps(_mm_set1_epi16(i16::from_ne_bytes([source[0], source[1]]))));
             #[check(source, 8)]
@@ -313,6 +320,8 @@ mod x86 {
             )));
             #[check(source, 32)]
             fn load_f16(source: &[u8]) -> Self = Self(_mm512_cvtph_ps(_mm256_loadu_si256(source.as_ptr().cast())));
+            fn splat4(numbers: [f32; 4]) -> Self =
+                Self(_mm512_broadcast_f32x4(std::mem::transmute::<[f32; 4], __m128>(numbers)));
             #[check(source, 2)]
             fn splat_f16(source: &[u8]) -> Self = Self(_mm512_cvtph_ps(_mm256_set1_epi16(i16::from_ne_bytes([source[0], source[1]]))));
             #[check(source, 16)]

@@ -17,7 +17,7 @@ impl Block for Vec<u8> {
     }
 }
 
-/// Where the numbers of a block lie: `K[slots][head_dim]`, then `V[slots][head_dim]`, in `codec`.
+/// Where the rows of a block lie: `K[slots]`, then `V[slots]`, each row `head_dim` numbers in `codec` and, if it has one, their scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlockLayout {
     /// Storage format.
@@ -30,21 +30,25 @@ pub struct BlockLayout {
 
 impl BlockLayout {
     /// Bytes of one key or value row.
+    #[inline]
     pub fn row_bytes(&self) -> usize {
-        self.head_dim * self.codec.bytes()
+        self.codec.row_bytes(self.head_dim)
     }
 
     /// Bytes of the K half (and of the V half).
+    #[inline]
     pub fn half_bytes(&self) -> usize {
         self.slots * self.row_bytes()
     }
 
     /// Bytes of a block.
+    #[inline]
     pub fn bytes(&self) -> usize {
         2 * self.half_bytes()
     }
 
     /// Blocks that `len` slots need.
+    #[inline]
     pub fn blocks_for(&self, len: usize) -> usize {
         len.div_ceil(self.slots)
     }
@@ -68,7 +72,7 @@ impl<B> Clone for HeadView<'_, B> {
 impl<B> Copy for HeadView<'_, B> {}
 
 impl<'a, B: Block> HeadView<'a, B> {
-    /// Key rows of block `index`, only the filled ones: `[filled][head_dim]` in the layout's codec.
+    /// Key rows of block `index`, only the filled ones: [`BlockLayout::row_bytes`] each.
     pub fn keys(&self, index: usize) -> &'a [u8] {
         &self.blocks[index].bytes()[..self.filled(index) * self.layout.row_bytes()]
     }
@@ -102,21 +106,24 @@ impl<'a, B: Block> HeadView<'a, B> {
     fn all(&self, rows: impl Fn(usize) -> &'a [u8]) -> Vec<f32> {
         let mut out = vec![0.0; self.len * self.layout.head_dim];
         for (block, out) in out.chunks_mut(self.layout.slots * self.layout.head_dim).enumerate() {
-            numbers(rows(block), self.layout.codec, out);
+            numbers(rows(block), self.layout.codec, self.layout.head_dim, out);
         }
         out
     }
 
     /// Number `d` of the key in `slot`; for references, one number at a time.
     pub fn key(&self, slot: usize, d: usize) -> f32 {
-        let row = slot % self.layout.slots * self.layout.head_dim;
-        format::number(self.layout.codec, self.keys(slot / self.layout.slots), row + d)
+        self.number(self.keys(slot / self.layout.slots), slot, d)
     }
 
     /// Number `d` of the value in `slot`.
     pub fn value(&self, slot: usize, d: usize) -> f32 {
-        let row = slot % self.layout.slots * self.layout.head_dim;
-        format::number(self.layout.codec, self.values(slot / self.layout.slots), row + d)
+        self.number(self.values(slot / self.layout.slots), slot, d)
+    }
+
+    fn number(&self, rows: &[u8], slot: usize, d: usize) -> f32 {
+        let row_bytes = self.layout.row_bytes();
+        format::number(self.layout.codec, &rows[slot % self.layout.slots * row_bytes..][..row_bytes], d)
     }
 
     /// Refuses a view whose blocks are too few or too short for `len` slots.

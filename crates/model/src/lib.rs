@@ -19,7 +19,7 @@ pub mod weights;
 use std::sync::atomic::AtomicBool;
 
 use headwise_cache::KvCache;
-use headwise_core::{Codec, Error, KvShape, Result, Rotation};
+use headwise_core::{Error, KvShape, Result, Rotation};
 use headwise_kernels::matmul::Matrix;
 
 pub use block::{LayerPass, Logits, Span, Wanted, Workspace};
@@ -88,7 +88,7 @@ impl Model {
     /// A transformers model that was cast as a whole (`model.to(torch.bfloat16)`, `model.half()`) has rounded its frequencies
     /// with its weights, and keeps them so when it is cast back. With 8 bits the error is a full turn after some hundred
     /// positions; models are not trained so, and headwise computes frequencies in f64 whatever the weights are.
-    pub fn round_frequencies(&mut self, precision: Codec) {
+    pub fn round_frequencies(&mut self, precision: rope::HalfFloat) {
         self.decoder.rope.round(precision);
     }
 

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use headwise_core::{Codec, Error, Result, Rotation};
+use headwise_core::{Error, Result, Rotation};
 
 use crate::config::{RopeConfig, RopePairing, RopeScaling};
 
@@ -11,6 +11,15 @@ use crate::config::{RopeConfig, RopePairing, RopeScaling};
 pub struct Rope {
     frequencies: Vec<f64>,
     pairing: RopePairing,
+}
+
+/// A 16-bit float that an oracle was rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfFloat {
+    /// bfloat16.
+    Bf16,
+    /// 16-bit IEEE float.
+    F16,
 }
 
 impl Rope {
@@ -48,12 +57,11 @@ impl Rope {
     }
 
     /// Rounds every frequency to `precision`; see [`crate::Model::round_frequencies`].
-    pub fn round(&mut self, precision: Codec) {
+    pub fn round(&mut self, precision: HalfFloat) {
         for frequency in &mut self.frequencies {
             *frequency = match precision {
-                Codec::F32 => *frequency as f32 as f64,
-                Codec::F16 => half::f16::from_f64(*frequency).to_f64(),
-                Codec::Bf16 => half::bf16::from_f64(*frequency).to_f64(),
+                HalfFloat::F16 => half::f16::from_f64(*frequency).to_f64(),
+                HalfFloat::Bf16 => half::bf16::from_f64(*frequency).to_f64(),
             };
         }
     }

@@ -6,8 +6,8 @@ use std::f64::consts::TAU;
 use std::path::Path;
 
 use common::{BF16, F16, F32, Writer, golden, scratch};
-use headwise_core::Codec;
 use headwise_model::Model;
+use headwise_model::rope::HalfFloat;
 use headwise_testkit::models::{Expected, check, check_model};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn the_same_models_say_the_same_from_gguf() {
         std::fs::write(&path, gguf_of(&golden(name)).bytes()).unwrap();
         let mut model = Model::load(&path, &mut |_| {}).unwrap_or_else(|error| panic!("{name}: {error}"));
         if name == "llama-tied-bf16" {
-            model.round_frequencies(Codec::Bf16);
+            model.round_frequencies(HalfFloat::Bf16);
         }
         let expected = Expected::read(&golden(name)).unwrap();
         let error = check_model(&model, &expected).unwrap_or_else(|difference| panic!("{name}: {difference}"));

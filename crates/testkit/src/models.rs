@@ -7,6 +7,7 @@ use std::path::Path;
 
 use headwise_cache::{BlockPool, KvCache, block_layout};
 use headwise_core::Codec;
+use headwise_model::rope::HalfFloat;
 use headwise_model::{Model, NoTap, Span, Wanted, Workspace};
 use safetensors::{Dtype, SafeTensors};
 
@@ -113,11 +114,11 @@ fn only_regular_files(folder: &Path) -> Result<(), String> {
 }
 
 /// The type of the oracle's weights, when it is one that rounds.
-fn half_precision(folder: &Path) -> Option<Codec> {
+fn half_precision(folder: &Path) -> Option<HalfFloat> {
     let json: serde_json::Value = serde_json::from_slice(&files::read(&folder.join("expected.json")).ok()?).ok()?;
     match json["weights_dtype"].as_str()? {
-        "bfloat16" => Some(Codec::Bf16),
-        "float16" => Some(Codec::F16),
+        "bfloat16" => Some(HalfFloat::Bf16),
+        "float16" => Some(HalfFloat::F16),
         _ => None,
     }
 }

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use headwise_cache::block_layout;
+use headwise_core::Codec;
 use headwise_engine::{CancelToken, Engine, EngineOptions, Input, Model, PolicySpec, SessionOptions};
 
 #[cfg(target_os = "linux")]
@@ -19,9 +21,17 @@ fn resident_memory_falls_by_what_a_4k_prompt_evicts() {
         println!("SKIPPED: HEADWISE_MODEL is not set (npm test sets it)");
         return;
     };
-    let engine = Engine::start(Model::load(&path, &mut |_| {}).unwrap(), EngineOptions::default()).unwrap();
-    let block_bytes = headwise_cache::block_layout(64, headwise_core::Codec::F16).bytes();
-    for name in ["adaSnapKV", "snapKV", "lookahead"] {
+    for (codec, names) in [(Codec::F16, &["adaSnapKV", "snapKV", "lookahead"][..]), (Codec::Int8, &["adaSnapKV"])] {
+        let options = EngineOptions { kv_codec: codec, ..EngineOptions::default() };
+        let engine = Engine::start(Model::load(&path, &mut |_| {}).unwrap(), options).unwrap();
+        resident_memory_falls(&engine, codec, names);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn resident_memory_falls(engine: &Engine, codec: Codec, names: &[&str]) {
+    let block_bytes = block_layout(64, codec).bytes();
+    for name in names {
         pollster::block_on(async {
             let session = engine.create_session(SessionOptions::default()).await.unwrap();
             // Varied ids: what they say does not matter here.

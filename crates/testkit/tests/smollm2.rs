@@ -57,9 +57,14 @@ fn the_likelihood_of_a_text_is_that_of_a_float32_reference() {
     let Some(model) = model() else { return };
     let oracle: Nll = oracle("smollm2-nll.json");
     // Prefill (dense products) and decode (quantized vector kernels) must both agree; f16 is the default cache.
-    for (codec, chunk, tolerance) in
-        [(Codec::F32, 512, 0.001), (Codec::F16, 512, 0.002), (Codec::Bf16, 512, 0.005), (Codec::F16, 1, 0.002)]
-    {
+    for (codec, chunk, tolerance) in [
+        (Codec::F32, 512, 0.001),
+        (Codec::F16, 512, 0.002),
+        (Codec::Bf16, 512, 0.005),
+        (Codec::Int8, 512, 0.01),
+        (Codec::F16, 1, 0.002),
+        (Codec::Int8, 1, 0.01),
+    ] {
         let nll = mean_nll(&model, &oracle.tokens, codec, chunk);
         println!("mean NLL, {codec:?} cache, chunks of {chunk}: {nll:.5} (reference {:.5})", oracle.mean_nll);
         assert!((nll - oracle.mean_nll).abs() < tolerance, "{codec:?} in chunks of {chunk}: {nll}");

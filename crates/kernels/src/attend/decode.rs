@@ -7,7 +7,8 @@ use super::simd_decode::add_weighted;
 use super::{Dims, Query};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
-use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, quad_dots, softmax};
+use crate::simd::Level;
+use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, quad_dots, scale_cells, softmax};
 use crate::simd_vector::{Vector, VectorOf};
 use crate::{Block, HeadView, dispatch};
 use std::ops::Range;
@@ -30,10 +31,23 @@ pub(super) struct Part<'a, B> {
     pub then: &'a [B],
 }
 
+/// Attention of all rows of a KV head over a part of its blocks, `[rows][group]`. `scratch` grows when it must. `weights`, all that the
+/// slots of these blocks get (`[rows][group][slots]`, relative to the maxima in `out`), are written if there is a place for them.
+pub(super) fn decode_part<B: Block>(
+    level: Level,
+    query: &Query<'_, B>,
+    dims: Dims,
+    of: Part<'_, B>,
+    scratch: &mut CacheLines,
+    out: Sums<'_>,
+    weights: Option<&mut [f32]>,
+) {
+    with_format!(query.heads[of.head].layout.codec, F => run::<F, B>(level, query, dims, of, scratch, out, weights));
+}
+
 dispatch! {
-    /// Attention of all rows of a KV head over a part of its blocks, `[rows][group]`. `scratch` grows when it must. `weights`, all that the
-    /// slots of these blocks get (`[rows][group][slots]`, relative to the maxima in `out`), are written if there is a place for them.
-    pub(super) fn decode_part<B: Block>(level, query: &Query<'_, B>, dims: Dims, of: Part<'_, B>, scratch: &mut CacheLines, out: Sums<'_>, weights: Option<&mut [f32]>) = body::<VectorOf<Target>, B>;
+    /// A function for each format: together in one, they come out slower.
+    fn run<F: Format, B: Block>(level, query: &Query<'_, B>, dims: Dims, of: Part<'_, B>, scratch: &mut CacheLines, out: Sums<'_>, weights: Option<&mut [f32]>) = part::<VectorOf<Target>, F, B>;
 }
 
 /// Up to [`QUERIES`] stacked queries (row, head of the group) and their running softmax.
@@ -46,18 +60,6 @@ struct Chunk<'a> {
     cells: &'a mut [f32],
     max: &'a mut [f32; CELL],
     denominator: &'a mut [f32; CELL],
-}
-
-#[inline(always)]
-fn body<V: Vector, B: Block>(
-    query: &Query<'_, B>,
-    dims: Dims,
-    of: Part<'_, B>,
-    scratch: &mut CacheLines,
-    out: Sums<'_>,
-    weights: Option<&mut [f32]>,
-) {
-    with_format!(query.heads[of.head].layout.codec, F => part::<V, F, B>(query, dims, of, scratch, out, weights));
 }
 
 #[inline(always)]
@@ -99,18 +101,18 @@ fn part<V: Vector, F: Format, B: Block>(
         for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
             let queries = c * QUERIES..count.min((c + 1) * QUERIES);
             let chunk = Chunk::split(data, q_stride, tile_cells);
-            let factors = match queries.len() {
-                1 => tile.attend::<V, F, 1>(query, group, queries.clone(), chunk),
-                2 => tile.attend::<V, F, 2>(query, group, queries.clone(), chunk),
-                3 => tile.attend::<V, F, 3>(query, group, queries.clone(), chunk),
-                _ => tile.attend::<V, F, 4>(query, group, queries.clone(), chunk),
+            let (slots, stride) = (view.layout.slots, blocks.len() * view.layout.slots);
+            let (rows, from) = (queries.start * stride..queries.end * stride, (start - blocks.start) * slots);
+            let keep = |cells: &[f32], factors: &[f32; CELL]| {
+                if let Some(weights) = &mut weights {
+                    keep_tile(cells, slots, factors, &mut weights[rows], stride, from);
+                }
             };
-            if let Some(weights) = &mut weights {
-                let (slots, stride) = (view.layout.slots, blocks.len() * view.layout.slots);
-                let rows = &mut weights[queries.start * stride..queries.end * stride];
-                let cells =
-                    &Chunk::split(data, q_stride, tile_cells).cells[..tile.blocks.len() * slots.div_ceil(QUAD) * CELL];
-                keep_tile(cells, slots, &factors, rows, stride, (start - blocks.start) * slots);
+            match queries.len() {
+                1 => tile.attend::<V, F, 1>(query, group, queries, chunk, keep),
+                2 => tile.attend::<V, F, 2>(query, group, queries, chunk, keep),
+                3 => tile.attend::<V, F, 3>(query, group, queries, chunk, keep),
+                _ => tile.attend::<V, F, 4>(query, group, queries, chunk, keep),
             }
         }
     }
@@ -137,8 +139,8 @@ struct Tile<'a, B> {
 }
 
 impl<'a, B: Block> Tile<'a, B> {
-    /// One step of the online softmax for the `Q` queries of a chunk, `queries` of all. Leaves the weights in the chunk's cells; gives the
-    /// factors by which earlier ones shrink.
+    /// One step of the online softmax for the `Q` queries of a chunk, `queries` of all. Shows `keep` the weights, as cells, and the factors by
+    /// which earlier ones shrink.
     #[inline(always)]
     fn attend<V: Vector, F: Format, const Q: usize>(
         &self,
@@ -146,10 +148,29 @@ impl<'a, B: Block> Tile<'a, B> {
         group: usize,
         queries: Range<usize>,
         chunk: Chunk<'_>,
-    ) -> [f32; CELL] {
-        let layout = self.view.layout;
-        let (dim, stride) = (layout.head_dim, chunk.q.len() / QUERIES);
-        let block_cells = layout.slots.div_ceil(QUAD) * CELL;
+        keep: impl FnOnce(&[f32], &[f32; CELL]),
+    ) {
+        // Where rows are short, instructions are the limit and not memory: loops of a known length take fewer.
+        match self.view.layout.head_dim {
+            64 if F::SCALE_BYTES > 0 => self.attend_rows::<V, F, Q>(64, query, group, queries, chunk, keep),
+            128 if F::SCALE_BYTES > 0 => self.attend_rows::<V, F, Q>(128, query, group, queries, chunk, keep),
+            dim => self.attend_rows::<V, F, Q>(dim, query, group, queries, chunk, keep),
+        }
+    }
+
+    /// [`Tile::attend`] of rows of `dim` numbers.
+    #[inline(always)]
+    fn attend_rows<V: Vector, F: Format, const Q: usize>(
+        &self,
+        dim: usize,
+        query: &Query<'_, B>,
+        group: usize,
+        queries: Range<usize>,
+        chunk: Chunk<'_>,
+        keep: impl FnOnce(&[f32], &[f32; CELL]),
+    ) {
+        let stride = chunk.q.len() / QUERIES;
+        let block_cells = self.view.layout.slots.div_ceil(QUAD) * CELL;
         let cells = &mut chunk.cells[..self.blocks.len() * block_cells];
         let mut ahead = self.ahead();
         for (block, cells) in self.blocks.clone().zip(cells.chunks_exact_mut(block_cells)) {
@@ -158,9 +179,12 @@ impl<'a, B: Block> Tile<'a, B> {
         self.adjust(query, group, queries, cells);
         let mut factors = [0.0; CELL];
         softmax::<V>(cells, chunk.max, chunk.denominator, &mut factors);
+        keep(cells, &factors);
         let values = self.blocks.clone().map(|block| self.view.values(block));
+        for (values, cells) in values.clone().zip(cells.chunks_exact_mut(block_cells)) {
+            scale_cells::<V, F>(values, dim, cells);
+        }
         add_weighted::<V, F, _, Q>(cells, block_cells / CELL, values, &ahead, dim, &factors, chunk.sums, stride);
-        factors
     }
 
     /// What to ask for while this tile is read: a later one, its first two blocks at once. It may be of the next task, for the same thread is

@@ -218,7 +218,8 @@ fn widen_rows<'a, V: Vector, B: Block>(
         let slot = start + done;
         let rows = &half(&view, slot / block_slots)[slot % block_slots * row_bytes..];
         let count = (rows.len() / row_bytes).min(filled - done);
-        widen::<V>(&rows[..count * row_bytes], view.layout.codec, &mut out[done * head_dim..][..count * head_dim]);
+        let out = &mut out[done * head_dim..][..count * head_dim];
+        widen::<V>(&rows[..count * row_bytes], view.layout.codec, head_dim, out);
         done += count;
     }
     out[done * head_dim..].fill(0.0);

@@ -5,7 +5,7 @@ use crate::simd_cells::{Ahead, CELL, QUAD, STREAMS};
 use crate::simd_vector::Vector;
 
 /// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds
-/// the weights, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
+/// the weights times the scales of the rows, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]> + Clone, const Q: usize>(
@@ -63,10 +63,12 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
     stride: usize,
 ) {
     let vector_bytes = V::LANES * F::BYTES;
-    let row_bytes = dim * F::BYTES;
+    let row_bytes = F::row_bytes(dim);
     let from = start * F::BYTES;
-    let to = (from + C * vector_bytes).min(row_bytes);
+    let to = (from + C * vector_bytes).min(dim * F::BYTES);
     let whole = to - from == C * vector_bytes;
+    // With its last columns comes the scale of a row.
+    let asked = C * vector_bytes + if to == dim * F::BYTES { F::SCALE_BYTES } else { 0 };
     let mut sums = [[V::splat(0.0); C]; Q];
     for i in 0..Q {
         for c in 0..C {
@@ -81,7 +83,7 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
         for s in 0..slots {
             // SAFETY: row `s` of `slots`, of which the columns `from..to` lie within `row_bytes`.
             let row = unsafe { rows.get_unchecked(s * row_bytes + from..s * row_bytes + to) };
-            ahead.ask(s % STREAMS, from, C * vector_bytes);
+            ahead.ask(s % STREAMS, from, asked);
             if s % STREAMS == STREAMS - 1 {
                 ahead.at += row_bytes;
             }

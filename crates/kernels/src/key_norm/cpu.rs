@@ -23,16 +23,16 @@ fn body<V: Vector, B: Block>(head: HeadView<'_, B>) -> Vec<f32> {
         let keys = head.keys(block).chunks_exact(head.layout.row_bytes());
         // A loop: what iterator adaptors call is compiled for the baseline, and every intrinsic in it would be a call.
         with_format!(head.layout.codec, F => for key in keys {
-            out.push(norm::<V, F>(key));
+            out.push(norm::<V, F>(&key[..head.layout.head_dim * F::BYTES]) * F::scale(key));
         });
     }
     out
 }
 
 #[inline(always)]
-fn norm<V: Vector, F: Format>(key: &[u8]) -> f32 {
+fn norm<V: Vector, F: Format>(numbers: &[u8]) -> f32 {
     let mut sum = V::splat(0.0);
-    let mut vectors = key.chunks_exact(V::LANES * F::BYTES);
+    let mut vectors = numbers.chunks_exact(V::LANES * F::BYTES);
     for vector in &mut vectors {
         let x = F::load::<V>(vector);
         sum = x.mul_add(x, sum);
@@ -46,5 +46,5 @@ fn norm<V: Vector, F: Format>(key: &[u8]) -> f32 {
     if (1e-30..=1e30).contains(&square) {
         return square.sqrt();
     }
-    key.chunks_exact(F::BYTES).map(|x| (F::number(x) as f64).powi(2)).sum::<f64>().sqrt() as f32
+    numbers.chunks_exact(F::BYTES).map(|x| (F::number(x) as f64).powi(2)).sum::<f64>().sqrt() as f32
 }

@@ -8,6 +8,9 @@ use headwise_kernels::{BlockLayout, HeadView};
 
 type View<'a> = HeadView<'a, Vec<u8>>;
 
+/// The usual codec and the one with scales, in blocks of a number of slots that is a power of two and of one that is not.
+const STORED: [(Codec, usize); 2] = [(Codec::F16, 32), (Codec::Int8, 60)];
+
 fn run(level: Level, query: Query<'_, Vec<u8>>) -> Vec<f32> {
     let mut out = vec![f32::NAN; query.q.len()];
     cpu::attend_batch(level, &mut [Job { query, out: &mut out, columns: None }]).expect("a valid query");
@@ -92,8 +95,13 @@ fn every_row_is_a_convex_combination_of_the_values_it_sees() {
 
 #[test]
 fn prefill_is_bit_identical_however_the_prompt_is_cut() {
+    for (codec, slots) in STORED {
+        prefill_is_bit_identical(BlockLayout { codec, head_dim: 64, slots });
+    }
+}
+
+fn prefill_is_bit_identical(layout: BlockLayout) {
     let mut noise = Noise(4);
-    let layout = BlockLayout { codec: Codec::F16, head_dim: 64, slots: 32 };
     let len = 420;
     let heads: Vec<Head> = (0..2).map(|_| Head::noise(layout, len, &mut noise)).collect();
     let row_len = 2 * 3 * 64;
@@ -114,15 +122,20 @@ fn prefill_is_bit_identical_however_the_prompt_is_cut() {
     for level in levels() {
         let whole = chunked(level, len);
         for chunk in [9, 17, 32, 100, 128, 211] {
-            assert!(chunked(level, chunk) == whole, "{level:?}, chunks of {chunk}");
+            assert!(chunked(level, chunk) == whole, "{layout:?} {level:?}, chunks of {chunk}");
         }
     }
 }
 
 #[test]
 fn decode_agrees_with_prefill() {
+    for (codec, slots) in STORED {
+        decode_agrees(BlockLayout { codec, head_dim: 64, slots });
+    }
+}
+
+fn decode_agrees(layout: BlockLayout) {
     let mut noise = Noise(5);
-    let layout = BlockLayout { codec: Codec::F16, head_dim: 64, slots: 64 };
     let head = Head::noise(layout, 1500, &mut noise);
     let rows = DECODE_ROWS + 4;
     let q = noise.numbers(rows * 3 * 64);
@@ -133,7 +146,7 @@ fn decode_agrees_with_prefill() {
             let q = &q[row * 192..][..192];
             let decoded = run(level, Query { q, rows: 1, heads: &[view], bias: None, scale: 0.125 });
             let expected: Vec<f64> = prefill[row * 192..][..192].iter().map(|&x| x as f64).collect();
-            assert_close(&decoded, &expected, 2e-6, &format!("{level:?} row {row}"));
+            assert_close(&decoded, &expected, 2e-6, &format!("{layout:?} {level:?} row {row}"));
         }
     }
 }
@@ -143,12 +156,14 @@ fn results_are_the_same_for_any_number_of_threads_and_in_any_batch() {
     let mut noise = Noise(6);
     let shapes = [&SHAPES[3], &SHAPES[7], &SHAPES[11], &SHAPES[13]];
     let sessions: Vec<(Vec<Head>, Vec<f32>, usize, usize)> = shapes
-        .map(|shape| {
-            let heads = heads(shape, Codec::F16, &mut noise);
+        .into_iter()
+        .zip(STORED.into_iter().cycle())
+        .map(|(shape, (codec, _))| {
+            let heads = heads(shape, codec, &mut noise);
             let q = noise.numbers(shape.rows * shape.lengths.len() * shape.group * shape.head_dim);
             (heads, q, shape.rows, shape.head_dim)
         })
-        .into();
+        .collect();
     let views: Vec<Vec<View>> = sessions.iter().map(|(heads, ..)| heads.iter().map(Head::view).collect()).collect();
     let query = |i: usize| {
         let (_, q, rows, head_dim) = &sessions[i];
@@ -226,6 +241,26 @@ fn rows_without_weight_give_zeros_and_nan_stays_visible() {
         assert!(out[..17 * 16].iter().all(|x| x.is_finite()));
         let decoded = run(level, Query { q: &q[..16], rows: 1, heads: &[poisoned.view()], bias: None, scale: 1.0 });
         assert!(decoded.iter().all(|x| x.is_nan()), "{level:?}");
+    }
+}
+
+#[test]
+fn a_row_of_bytes_with_an_infinity_is_nan_to_all_that_see_it() {
+    let layout = BlockLayout { codec: Codec::Int8, head_dim: 16, slots: 8 };
+    let mut noise = Noise(12);
+    let good = noise.numbers(40 * 16);
+    let mut bad = good.clone();
+    bad[37 * 16 + 3] = f32::INFINITY;
+    for head in [Head::new(layout, &bad, &good), Head::new(layout, &good, &bad)] {
+        let q = noise.numbers(20 * 16);
+        for level in levels() {
+            let out = run(level, Query { q: &q, rows: 20, heads: &[head.view()], bias: None, scale: 1.0 });
+            assert!(out[17 * 16..].iter().all(|x| x.is_nan()), "{level:?}");
+            let decoded = run(level, Query { q: &q[..16], rows: 1, heads: &[head.view()], bias: None, scale: 1.0 });
+            assert!(decoded.iter().all(|x| x.is_nan()), "{level:?}");
+            let before = run(level, Query { q: &q[..16], rows: 1, heads: &[head.prefix(37)], bias: None, scale: 1.0 });
+            assert!(before.iter().all(|x| x.is_finite()), "{level:?}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use headwise_core::Codec;
 use headwise_kernels::simd::Level;
 use headwise_kernels::{BlockLayout, HeadView};
 
-pub const CODECS: [Codec; 3] = [Codec::F32, Codec::Bf16, Codec::F16];
+pub const CODECS: [Codec; 4] = [Codec::F32, Codec::Bf16, Codec::F16, Codec::Int8];
 
 /// Sizes of one layer: lengths per KV head, query heads per KV head, head_dim, slots of a block, query rows.
 #[derive(Debug, Clone)]
@@ -93,8 +93,8 @@ impl Head {
         let per_block = layout.slots * layout.head_dim;
         for (block, (k, v)) in blocks.iter_mut().zip(keys.chunks(per_block).zip(values.chunks(per_block))) {
             let (front, back) = block.split_at_mut(layout.half_bytes());
-            store(layout.codec, k, front);
-            store(layout.codec, v, back);
+            store(layout, k, front);
+            store(layout, v, back);
         }
         Self { layout, blocks, len }
     }
@@ -114,14 +114,25 @@ impl Head {
     }
 }
 
-fn store(codec: Codec, numbers: &[f32], bytes: &mut [u8]) {
-    for (x, to) in numbers.iter().zip(bytes.chunks_exact_mut(codec.bytes())) {
-        match codec {
-            Codec::F32 => to.copy_from_slice(&x.to_ne_bytes()),
-            Codec::Bf16 => to.copy_from_slice(&bf16::from_f32(*x).to_ne_bytes()),
-            Codec::F16 => to.copy_from_slice(&f16::from_f32(*x).to_ne_bytes()),
-        }
+fn store(layout: BlockLayout, numbers: &[f32], bytes: &mut [u8]) {
+    for (row, to) in numbers.chunks(layout.head_dim).zip(bytes.chunks_exact_mut(layout.row_bytes())) {
+        let stored: Vec<u8> = match layout.codec {
+            Codec::F32 => row.iter().flat_map(|x| x.to_ne_bytes()).collect(),
+            Codec::Bf16 => row.iter().flat_map(|x| bf16::from_f32(*x).to_ne_bytes()).collect(),
+            Codec::F16 => row.iter().flat_map(|x| f16::from_f32(*x).to_ne_bytes()).collect(),
+            Codec::Int8 => int8(row),
+        };
+        to.copy_from_slice(&stored);
     }
+}
+
+/// In f64, whatever the cache does.
+fn int8(row: &[f32]) -> Vec<u8> {
+    let largest = row.iter().fold(0.0, |largest: f64, x| largest.max(f64::from(x.abs())));
+    let finite = row.iter().all(|x| x.is_finite());
+    let scale = if finite { (largest / 127.0) as f32 } else { f32::NAN };
+    let code = |x: &f32| if scale > 0.0 { (f64::from(*x) / f64::from(scale)).round() as i8 as u8 } else { 0 };
+    row.iter().map(code).chain(scale.to_ne_bytes()).collect()
 }
 
 /// The heads of a shape, filled with noise.

@@ -27,6 +27,7 @@ enum Load {
     Bf16,
     F16,
     SplatF16,
+    Splat4,
     I8,
     Bits { shift: u32, mask: u8 },
 }
@@ -51,6 +52,7 @@ fn load_all_body<V: Vector>(how: Load, bytes: &[u8], lane_bytes: usize) -> Vec<f
             Load::Bf16 => V::load_bf16(chunk).store(&mut lanes),
             Load::F16 => V::load_f16(chunk).store(&mut lanes),
             Load::SplatF16 => V::splat_f16(chunk).store(&mut lanes),
+            Load::Splat4 => V::splat4([0, 1, 2, 3].map(|i| f32::from(chunk[i]))).store(&mut lanes),
             Load::I8 => V::load_i8(chunk).store(&mut lanes),
             Load::Bits { shift, mask } => V::load_bits(chunk, shift, mask).store(&mut lanes),
         }
@@ -78,6 +80,11 @@ fn every_half_and_every_bfloat_is_widened_exactly() {
 #[test]
 fn bytes_and_their_bits_become_numbers() {
     let bytes: Vec<u8> = (0..=u8::MAX).collect();
+    let fours: Vec<u8> = bytes.chunks(4).flat_map(|four| four.repeat(LANES / 4)).collect();
+    let numbers: Vec<f32> = fours.iter().map(|&byte| f32::from(byte)).collect();
+    for level in levels() {
+        assert_same(&load_all(level, Load::Splat4, &fours, 1), &numbers, &format!("{level:?} fours"));
+    }
     let signed: Vec<f32> = bytes.iter().map(|&x| f32::from(x as i8)).collect();
     for level in levels() {
         assert_same(&load_all(level, Load::I8, &bytes, 1), &signed, &format!("{level:?} signed"));
