@@ -1,5 +1,5 @@
 // Regenerates docs/results.json and docs/results.md: every policy on the needle tasks. Usage: npm run results
-// An interrupted run goes on where it was (reports/results.json.journal); a changed engine wants `npm run results -- --fresh`.
+// An interrupted run goes on where it was (reports/results-*.json.journal); a changed engine wants `npm run results -- --fresh`.
 
 import { spawnSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -8,10 +8,9 @@ import { pathToFileURL } from 'node:url'
 import { root, setup } from './setup.mjs'
 
 const TASKS = ['digits', 'serial', 'phrase']
-const LENGTHS = [1024, 2048, 4096]
 const KEEPS = [0.5, 0.2, 0.1]
-// Beside full, random and streamingLLM, which stand in every table. A policy takes about three minutes.
-const POLICIES = [
+// Beside full, random and streamingLLM, which stand in every table.
+const FIRST = [
   'pyramidKV',
   'adaKV',
   'lookahead',
@@ -35,39 +34,84 @@ const POLICIES = [
   'adaH2o',
   'adaRandom',
 ]
-const COMMAND = [
+// `kvzip` reads each text once more for every answer (docs/echo.md has its figures).
+const LATER = [
+  'echo',
+  'laProx',
+  'criticalAdaKV',
+  'defensive',
+  'layerDefensiveKV',
+  'restKV',
+  'cake',
+  'lava',
+  'dynamicKV',
+  'chunkKV',
+  'kvCrush',
+  'kvCompress',
+  'sageKV',
+  'fastGen',
+  'refreeKV',
+  'certified',
+  'mixKV',
+  'ahaKV',
+  'nacl',
+  'finch',
+  'capKV',
+  'expectedAttention',
+  'adaExpectedAttention',
+  'leverage',
+  'nonCausal',
+  'compactor',
+  'citrus',
+  'caote',
+]
+/** What is asked: a policy takes about a minute for each 1,000 tokens. */
+const RUNS = [
+  { lengths: [1024, 2048], policies: [...FIRST, ...LATER] },
+  { lengths: [4096], policies: FIRST },
+]
+const LENGTHS = RUNS.flatMap(({ lengths }) => lengths)
+
+/** @param {{ lengths: number[], policies: string[] }} run */
+const command = ({ lengths, policies }) => [
   'eval',
   ...['--task', TASKS.join(',')],
-  ...['--length', LENGTHS.join(',')],
+  ...['--length', lengths.join(',')],
   ...['--items', '12'],
   ...['--keep', KEEPS.join(',')],
   ...['--seed', '1'],
-  ...['--policy', POLICIES.join(',')],
+  ...['--samples', '0'],
+  ...['--policy', policies.join(',')],
 ]
 
 /**
  * @typedef {{ policy: string, keep: number, mode: string, task: string, bits: string, keptBytes: number, physicalBytes: number }} Row
- * @typedef {{ model: string, date: string, machine: string, command: string, rows: Row[] }} Summary
+ * @typedef {{ model: string, date: string, machine: string, commands: string[], rows: Row[] }} Summary
  */
 
-/** @param {import('../dist/eval/results.js').Results} results @returns {Summary} */
-function summary({ model, date, machine, results }) {
+/** @param {import('../dist/eval/results.js').Results[]} parts @returns {Summary} */
+function summary(parts) {
   const bits = (/** @type {{ correct: boolean }[]} */ items) => items.map(({ correct }) => Number(correct)).join('')
-  const rows = results.map(({ policy, keep, mode, task, items, keptBytes, physicalBytes }) => ({
-    ...{ policy, keep: keep ?? 1, mode, task, bits: bits(items), keptBytes, physicalBytes },
-  }))
-  return { model, date, machine, command: `headwise ${COMMAND.join(' ')}`, rows }
+  const rows = parts.flatMap(({ results }) =>
+    results.map(({ policy, keep, mode, task, items, keptBytes, physicalBytes }) => ({
+      ...{ policy, keep: keep ?? 1, mode, task, bits: bits(items), keptBytes, physicalBytes },
+    })),
+  )
+  const { date, machine } = /** @type {import('../dist/eval/results.js').Results} */ (parts[0])
+  const commands = RUNS.map((run) => `headwise ${command(run).join(' ')}`)
+  return { model: 'SmolLM2-135M-Instruct (Q4_1)', date, machine, commands, rows }
 }
 
 /** @param {Summary} summary */
-function page({ model, date, machine, command, rows }) {
-  const policies = [...new Set(rows.map(({ policy }) => policy))]
+function page({ model, date, machine, commands, rows }) {
   const right = (/** @type {string | undefined} */ bits) => [...(bits ?? '')].filter((bit) => bit === '1').length
   const find = (/** @type {Omit<Row, 'bits' | 'keptBytes' | 'physicalBytes'>} */ wanted) =>
     rows.find((row) => Object.entries(wanted).every(([name, value]) => row[/** @type {'policy'} */ (name)] === value))
   const total = rows[0]?.bits.length ?? 0
   const sections = ['aware', 'agnostic'].flatMap((mode) =>
     LENGTHS.map((length) => {
+      const own = rows.filter(({ task }) => task.endsWith(`-${length}`))
+      const policies = [...new Set(own.map(({ policy }) => policy))]
       const head = ['policy', ...TASKS.flatMap((task) => KEEPS.map((keep) => `${task} ${keep}`))]
       const lines = policies.map((policy) => {
         const cells = TASKS.flatMap((task) =>
@@ -87,12 +131,12 @@ function page({ model, date, machine, command, rows }) {
 Right answers of ${total} by policy, task and share of the cache that stays. ${model}, ${date}, ${machine}:
 
 \`\`\`sh
-${command}
+${commands.join('\n')}
 \`\`\`
 
 Tasks: one fact of two in everyday prose is asked for, in the form in which it stands there; five digits, a serial number of twelve digits, or three words. *Query-aware*: the
 cache is cut when context and question are in, so that the policy knows what is asked. *Query-agnostic*: it is cut before the question is known. All policies keep the same
-number of slots and so the same bytes, but for what blocks round up. \`full\` keeps everything at every share. With ${total} items a difference of fewer than four or five is noise:
+number of slots and so the same bytes, but for what blocks round up and for \`fastGen\`, \`refreeKV\` and \`certified\`, which may keep fewer. \`full\` keeps everything at every share. With ${total} items a difference of fewer than four or five is noise:
 \`headwise eval\` prints intervals and writes a page with \`--report\`. A test runs a slice of this table again (\`__test__/eval/results.spec.mts\`); \`npm run results\` makes it anew.
 
 ${sections.join('\n')}`
@@ -100,13 +144,22 @@ ${sections.join('\n')}`
 
 function main() {
   setup()
-  const out = path.join(root, 'reports/results.json')
   const model = process.env.HEADWISE_MODEL ? ['--model', process.env.HEADWISE_MODEL] : []
-  const args = [path.join(root, 'dist/cli/main.js'), ...COMMAND, ...model, '--out', out, ...process.argv.slice(2)]
-  const run = spawnSync(process.execPath, args, { stdio: 'inherit' })
-  if (run.status !== 0) process.exit(run.status ?? 1)
-  const results = JSON.parse(readFileSync(out, 'utf8'))
-  const short = summary({ ...results, model: 'SmolLM2-135M-Instruct (Q4_1)' })
+  const parts = RUNS.map((run) => {
+    const out = path.join(root, `reports/results-${run.lengths.join('-')}.json`)
+    const args = [
+      path.join(root, 'dist/cli/main.js'),
+      ...command(run),
+      ...model,
+      '--out',
+      out,
+      ...process.argv.slice(2),
+    ]
+    const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' })
+    if (status !== 0) process.exit(status ?? 1)
+    return JSON.parse(readFileSync(out, 'utf8'))
+  })
+  const short = summary(parts)
   const lines = short.rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n')
   const json = JSON.stringify({ ...short, rows: [] }, null, 1).replace('"rows": []', `"rows": [\n${lines}\n ]`)
   writeFileSync(path.join(root, 'docs/results.json'), `${json}\n`)
