@@ -56,6 +56,25 @@ fn best_of_machine() -> Level {
     Level::Baseline
 }
 
+/// Bytes of a core's first-level data cache; 32 KiB where the machine does not say.
+pub fn first_cache() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| first_cache_of_machine().unwrap_or(32 << 10))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn first_cache_of_machine() -> Option<usize> {
+    use raw_cpuid::{CacheType, CpuId};
+    let mut caches = CpuId::new().get_cache_parameters()?;
+    let first = caches.find(|cache| cache.level() == 1 && cache.cache_type() == CacheType::Data)?;
+    Some(first.associativity() * first.physical_line_partitions() * first.coherency_line_size() * first.sets())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn first_cache_of_machine() -> Option<usize> {
+    None
+}
+
 /// What a body may know about the instruction set that it is being compiled for.
 pub trait Isa: 'static {
     /// The level of [`dispatch!`].

@@ -24,6 +24,8 @@ pub(crate) const STREAMS: usize = QUAD;
 pub(crate) struct Ahead<'a> {
     pub streams: [&'a [u8]; STREAMS],
     pub at: usize,
+    /// Into the first-level cache, or else into the second.
+    pub first: bool,
 }
 
 impl Ahead<'_> {
@@ -31,7 +33,7 @@ impl Ahead<'_> {
     #[inline(always)]
     pub fn ask(&self, stream: usize, from: usize, len: usize) {
         for line in (0..len).step_by(64) {
-            prefetch(self.streams[stream], self.at + from + line);
+            prefetch(self.streams[stream], self.at + from + line, self.first);
         }
     }
 }

@@ -393,19 +393,19 @@ mod x86 {
     }
 }
 
-/// Asks for the cache line `ahead` bytes after the start of `bytes`, which may lie outside. Only a hint; nothing where the
-/// compiler has no way to say it.
+/// Asks for the cache line `ahead` bytes after the start of `bytes`, which may lie outside: into the first-level cache if `first`, else
+/// into the second. Only a hint; nothing where the compiler has no way to say it.
 #[inline(always)]
-pub fn prefetch(bytes: &[u8], ahead: usize) {
+pub fn prefetch(bytes: &[u8], ahead: usize, first: bool) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing and cannot fault, at any address; SSE is part of x86-64.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-            bytes.as_ptr().wrapping_add(ahead).cast(),
-        );
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let at = bytes.as_ptr().wrapping_add(ahead).cast();
+        if first { _mm_prefetch::<_MM_HINT_T0>(at) } else { _mm_prefetch::<_MM_HINT_T1>(at) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, ahead);
+    let _ = (bytes, ahead, first);
 }
 
 /// The [`Vector`] of an instruction set: `dispatch! { fn name(level, a: A) = body::<VectorOf<Target>>; }`.

@@ -5,7 +5,7 @@
 //!   illegal instruction, or the emulator lets everything pass and proves nothing.
 
 use headwise_core::Codec;
-use headwise_kernels::simd::Level;
+use headwise_kernels::simd::{Level, first_cache};
 use headwise_kernels::{BlockLayout, HeadView, key_norm};
 
 #[test]
@@ -16,6 +16,19 @@ fn the_level_is_the_best_that_the_cpu_has() {
     if let Ok(expected) = std::env::var("HEADWISE_EXPECT_LEVEL") {
         assert_eq!(format!("{level:?}"), expected);
         assert_eq!(Level::available().last(), Some(&level));
+    }
+}
+
+/// Against what the operating system says of the real CPU.
+#[test]
+fn the_first_cache_is_as_large_as_linux_says() {
+    let said = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index0/size").ok();
+    let said = said.and_then(|size| size.trim().strip_suffix('K')?.parse::<usize>().ok());
+    match said {
+        Some(kib) if cfg!(target_arch = "x86_64") && std::env::var("HEADWISE_EXPECT_LEVEL").is_err() => {
+            assert_eq!(first_cache(), kib << 10);
+        }
+        _ => println!("nothing to compare with: {} bytes", first_cache()),
     }
 }
 
