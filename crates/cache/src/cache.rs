@@ -172,23 +172,27 @@ impl KvCache {
                 if keep.last().is_some_and(|&last| last as usize >= head.len()) {
                     return Err(Error::InvalidSelection { head: index, index: keep.len() - 1 });
                 }
-                let needed = match rotation {
-                    Some(_) => head.blocks_to_renumber(layout, keep),
+                let first = (longest - keep.len()) as u32;
+                // Where keys are turned, where they are turned to now.
+                let from = rotation.map(|_| {
+                    let all = rotary_positions(head, numbering);
+                    keep.iter().map(|&slot| all[slot as usize]).collect::<Vec<_>>()
+                });
+                let needed = match &from {
+                    Some(from) => head.blocks_to_renumber(layout, keep, from, first),
                     None => head.blocks_to_compact(layout, keep),
                 };
-                jobs.push((needed, head, keep));
+                jobs.push((needed, head, keep, from));
             }
         }
         // All blocks or none: from here on nothing can fail.
         let mut fresh = self.pool.allocate(jobs.iter().map(|(needed, ..)| needed).sum())?;
-        let jobs: Vec<_> =
-            jobs.into_iter().map(|(needed, head, keep)| (head, keep, fresh.split_off(fresh.len() - needed))).collect();
-        let run = |(head, keep, fresh): (&mut Head, &[u32], Vec<BlockHandle>)| {
+        let jobs: Vec<_> = jobs
+            .into_iter()
+            .map(|(needed, head, keep, from)| (head, keep, from, fresh.split_off(fresh.len() - needed)))
+            .collect();
+        let run = |(head, keep, from, fresh): (&mut Head, &[u32], Option<Vec<u32>>, Vec<BlockHandle>)| {
             let mut fresh = fresh.into_iter();
-            let from = rotation.map(|_| {
-                let all = rotary_positions(head, numbering);
-                keep.iter().map(|&slot| all[slot as usize]).collect::<Vec<_>>()
-            });
             head.compact(layout, keep, &mut fresh);
             head.truncate(layout, keep.len());
             if let (Some(rotation), Some(from)) = (rotation, from) {

@@ -140,9 +140,15 @@ impl Head {
         }
     }
 
-    /// Shared blocks among those that hold the slots `keep` once they have moved forward: [`renumber`](Self::renumber) may copy each.
-    pub fn blocks_to_renumber(&self, layout: BlockLayout, keep: &[u32]) -> usize {
-        self.blocks[..layout.blocks_for(keep.len())].iter().filter(|block| block.is_shared()).count()
+    /// Shared blocks that change when the slots `keep` move forward and the keys are turned from the rotary positions `from` to `first..`.
+    pub fn blocks_to_renumber(&self, layout: BlockLayout, keep: &[u32], from: &[u32], first: u32) -> usize {
+        let moved = first_moved(keep) / layout.slots;
+        let turns = |from: &[u32], first: u32| (first..).zip(from).any(|(to, &from)| to != from);
+        let firsts = (first..).step_by(layout.slots);
+        let blocks = self.blocks.iter().zip(from.chunks(layout.slots).zip(firsts)).enumerate();
+        blocks
+            .filter(|(index, (block, (from, first)))| block.is_shared() && (*index >= moved || turns(from, *first)))
+            .count()
     }
 
     /// Turns the key of each slot `i` from the rotary position `from[i]` to `first + i`. Blocks in which nothing turns are not touched.
@@ -154,23 +160,30 @@ impl Head {
         rotation: &dyn Rotation,
         fresh: &mut impl Iterator<Item = BlockHandle>,
     ) {
-        let mut key = vec![0.0; layout.head_dim];
+        let mut keys = Vec::new();
         let firsts = (first..).step_by(layout.slots);
         for ((block, from), first) in self.blocks.iter_mut().zip(from.chunks(layout.slots)).zip(firsts) {
-            let to = first..;
-            if to.clone().zip(from).all(|(to, &from)| to == from) {
+            let slots: Vec<(u32, u32)> = from.iter().copied().zip(first..).collect();
+            if slots.iter().all(|(from, to)| from == to) {
                 continue;
             }
             if block.get_mut().is_none() {
                 *block = copy_of(block, layout, from.len(), fresh.next().expect("blocks were counted before"));
             }
-            for ((to, &from), row) in to.zip(from).zip(unshared(block).chunks_exact_mut(layout.row_bytes())) {
-                if to == from {
-                    continue;
+            let mut rows = unshared(block);
+            // Neighbours mostly turn by the same angle, which is worked out once for them.
+            for run in slots.chunk_by(|a, b| a.0.wrapping_sub(a.1) == b.0.wrapping_sub(b.1)) {
+                let (own, later) = std::mem::take(&mut rows).split_at_mut(run.len() * layout.row_bytes());
+                rows = later;
+                let (from, to) = run[0];
+                if from != to {
+                    keys.resize(run.len() * layout.head_dim, 0.0);
+                    kernels::numbers(own, layout.codec, layout.head_dim, &mut keys);
+                    rotation.renumber(&mut keys, from, to);
+                    for (key, row) in keys.chunks_exact(layout.head_dim).zip(own.chunks_exact_mut(layout.row_bytes())) {
+                        encode(layout.codec, key, row);
+                    }
                 }
-                kernels::numbers(row, layout.codec, layout.head_dim, &mut key);
-                rotation.renumber(&mut key, from, to);
-                encode(layout.codec, &key, row);
             }
         }
         self.first_rotary = first;

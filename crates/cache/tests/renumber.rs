@@ -135,9 +135,13 @@ fn histories_of_forks_with_closed_gaps_equal_plain_vectors() {
 
 #[test]
 fn blocks_in_which_nothing_turns_stay_shared() {
-    let mut first = empty(None, KvShape { layers: 1, kv_heads: 1, group: 1, head_dim: 2 });
+    // Memory for what is there, and for the one block that changes.
+    let mut first = empty(Some(4), KvShape { layers: 1, kv_heads: 1, group: 1, head_dim: 2 });
     first.append(12).unwrap();
     let mut second = first.fork();
+    let all = Selection::new(Ragged::from_rows([(0..12).collect()]), &[12]).unwrap();
+    second.cache.renumber_all(std::slice::from_ref(&all), &Adding).unwrap();
+    assert_eq!(second.cache.shared_bytes(), 3 * LAYOUT.bytes());
     let keep = Selection::new(Ragged::from_rows([vec![0, 1, 2, 3, 4, 5, 6, 7, 10]]), &[12]).unwrap();
     second.cache.renumber_all(std::slice::from_ref(&keep), &Adding).unwrap();
     assert_eq!(second.cache.shared_bytes(), 2 * LAYOUT.bytes());
@@ -164,4 +168,44 @@ fn what_would_leave_gaps_again_is_refused_and_a_cleared_cache_begins_anew() {
     assert_eq!(pair.cache.rotary_positions(0, 0), [0, 1, 3]);
     pair.cache.clear();
     assert_eq!((pair.cache.is_renumbered(), pair.cache.next_rotary_position()), (false, 0));
+}
+
+/// A key that is turned is read in its codec, turned, and rounded to the codec once more; values are not touched. More bytes than one thread moves.
+#[test]
+fn every_codec_turns_what_it_stores() {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let (tokens, dim) = (4000, 64);
+    let shape = KvShape { layers: 1, kv_heads: 2, group: 1, head_dim: dim };
+    let row = || -> Vec<f32> { (0..tokens * 2 * dim).map(|_| rng.random_range(-1.0..1.0)).collect() };
+    let mut row = row;
+    let (keys, values) = (row(), row());
+    let keep: Vec<u32> = (0..tokens as u32).filter(|slot| slot % 700 != 1).collect();
+    for (codec, rounding) in
+        [(Codec::F32, 0.0), (Codec::F16, 5e-4), (Codec::Bf16, 4e-3), (Codec::Int8, 0.5 / 127.0 + 1e-3)]
+    {
+        let pool = BlockPool::new(BlockLayout { codec, head_dim: dim, slots: 32 }, None).unwrap();
+        let mut cache = KvCache::new(pool, shape).unwrap();
+        cache.append(0, &keys, &values, 0).unwrap();
+        let stored = |cache: &KvCache, head: usize| {
+            let view = cache.head(0, head);
+            (view.all_keys(), view.all_values())
+        };
+        let before = [0, 1].map(|head| stored(&cache, head));
+        let selection = Selection::new(Ragged::from_rows([keep.clone(), keep.clone()]), &[tokens; 2]).unwrap();
+        cache.renumber_all(&[selection], &Adding).unwrap();
+        for (head, (old_keys, old_values)) in before.iter().enumerate() {
+            let (keys, values) = stored(&cache, head);
+            for (to, &from) in keep.iter().enumerate() {
+                let of = |rows: &[f32], slot: usize| rows[slot * dim..][..dim].to_vec();
+                assert_eq!(of(&values, to), of(old_values, from as usize));
+                let mut turned = of(old_keys, from as usize);
+                // Of each pair the first number.
+                turned.iter_mut().step_by(2).for_each(|x| *x -= (from as usize - to) as f32);
+                let largest = turned.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+                for (got, expected) in of(&keys, to).iter().zip(&turned) {
+                    assert!((got - expected).abs() <= rounding * largest, "{codec:?} {to}: {got} {expected}");
+                }
+            }
+        }
+    }
 }

@@ -302,6 +302,44 @@ fn caote_is_how_far_the_mean_moves_without_a_slot() {
         let head = |values: &[f64]| (0..layer.len).map(|slot| moved(values, slot)).collect();
         layer.values.chunks(layer.len * layer.dim).map(head).collect()
     });
+    // What the base does not judge has no part in the mean, and stays.
+    let window = 16;
+    let base = json!({ "kind": "snapKV", "window": window, "pool": { "kind": "none" } });
+    let plain = policy(json!({ "kind": "custom", "scorer": base, "budget": { "keep": 0.5 } }));
+    let moved =
+        policy(json!({ "kind": "custom", "scorer": { "kind": "caote", "base": base }, "budget": { "keep": 0.5 } }));
+    for layer in layers() {
+        let weights = with(&layer, 1, |input| plain.scorer.score(input)).unwrap();
+        let scores = with(&layer, 1, |input| moved.scorer.score(input)).unwrap();
+        for (head, values) in layer.values.chunks(layer.len * layer.dim).enumerate() {
+            let open = layer.len - window;
+            let weights: Vec<f64> = weights.row(head)[..open].iter().map(|&weight| f64::from(weight)).collect();
+            let mean = |without: usize| -> Vec<f64> {
+                let slots = (0..open).filter(|&slot| slot != without);
+                let sum: f64 = slots.clone().map(|slot| weights[slot]).sum();
+                (0..layer.dim)
+                    .map(|d| slots.clone().map(|slot| weights[slot] * values[slot * layer.dim + d]).sum::<f64>() / sum)
+                    .collect()
+            };
+            let whole = mean(usize::MAX);
+            for (slot, &score) in scores.row(head)[..open].iter().enumerate() {
+                let apart: f64 = whole.iter().zip(mean(slot)).map(|(a, b)| (a - b).powi(2)).sum();
+                assert!(
+                    (f64::from(score) - apart.sqrt()).abs() < 1e-5 + 1e-3 * apart.sqrt(),
+                    "{score} {}",
+                    apart.sqrt()
+                );
+            }
+            let best = scores.iter().flat_map(|row| &row[..open]).copied().fold(0.0, f32::max);
+            assert_eq!(scores.row(head)[open..], vec![best + 1.0; window]);
+        }
+    }
+    for base in [json!({ "kind": "expectedAttention" }), json!({ "kind": "local", "base": { "kind": "cur" } })] {
+        let scorer = json!({ "kind": "caote", "base": base });
+        let spec = json!({ "kind": "custom", "scorer": scorer, "budget": { "keep": 0.5 } });
+        let refused = PolicySpec::from_value(spec).and_then(|spec| spec.resolve()).unwrap_err();
+        assert!(refused.to_string().contains("caote"), "{refused}");
+    }
     let score = |len: usize, base: &str| {
         let scorer = json!({ "kind": "caote", "base": { "kind": base } });
         let policy = policy(json!({ "kind": "custom", "scorer": scorer, "budget": { "keep": 0.5 } }));

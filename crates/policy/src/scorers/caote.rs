@@ -12,7 +12,7 @@ use crate::{LayerInput, Needs};
 /// α = s / Σ s over the head's slots before the base's window; α / (1 − α) · ‖o − v‖₂ with o = Σ α v, which is ‖o − o'‖₂ with o' the mean of the
 /// others by their α, renormalised. Computed as α · ‖o' − v‖₂, so that a slot with all the weight gets its own length and not 0 / 0.
 ///
-/// For scores that are not negative; one that is, is an error. Each row of attention by itself: `snapKV` with `weight: { by: "change" }`.
+/// For scores that are not negative; one that is, is an error, and so is a base that gives slots a number only for them to stay. Each row of attention by itself: `snapKV` with `weight: { by: "change" }`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct Caote {
@@ -26,7 +26,7 @@ impl Describe for Caote {
         source: "arXiv 2504.14051",
         asks: Asks::Either,
         reads: &[Reads::Values],
-        deviates: "Once for the whole prompt, where the paper evicts block by block. Slots that the base does not judge are left out of the mean.",
+        deviates: "Once for the whole prompt, where the paper evicts block by block. The window of the base is left out of the mean.",
     };
 }
 
@@ -80,6 +80,10 @@ impl Score for Caote {
     }
 
     fn validate(&self) -> Result<()> {
-        self.base.validate()
+        self.base.validate()?;
+        match self.base.has_placeholders() {
+            true => Err(Error::invalid("caote's base", "with slots that stay unjudged", "first (and last) 0: protect.sinks keeps them too")),
+            false => Ok(()),
+        }
     }
 }

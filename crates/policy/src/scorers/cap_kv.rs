@@ -85,6 +85,10 @@ impl Score for CapKV {
         Needs { query_moments: true, ..Needs::default() }
     }
 
+    fn has_placeholders(&self) -> bool {
+        self.first > 0
+    }
+
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let moments = layer.query_moments("capKV")?;
         let (dim, group) = (layer.shape.head_dim, layer.shape.group);

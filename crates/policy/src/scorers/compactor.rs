@@ -80,6 +80,10 @@ impl Score for Compactor {
         Needs { chunk_attention: vec![self.attention.grid(self.first, self.last)], ..Needs::default() }
     }
 
+    fn has_placeholders(&self) -> bool {
+        self.first + self.last > 0
+    }
+
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         self.scores(layer, false)
     }

@@ -56,6 +56,10 @@ impl Default for Cur {
 }
 
 impl Score for Cur {
+    fn has_placeholders(&self) -> bool {
+        self.first > 0
+    }
+
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let rows = layer.heads.iter().map(|&head| {
             let (mut keys, mut values) = (vec![0.0; head.len], vec![0.0; head.len]);

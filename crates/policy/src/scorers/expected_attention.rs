@@ -139,6 +139,10 @@ impl Score for ExpectedAttention {
         Needs { query_moments: true, ..Needs::default() }
     }
 
+    fn has_placeholders(&self) -> bool {
+        self.first > 0
+    }
+
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let moments = layer.query_moments("expectedAttention")?;
         let rotation = layer.rotation("expectedAttention")?;

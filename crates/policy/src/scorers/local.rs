@@ -32,6 +32,10 @@ impl Default for Local {
 }
 
 impl Score for Local {
+    fn has_placeholders(&self) -> bool {
+        self.base.has_placeholders()
+    }
+
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let mut rows: Vec<Vec<f32>> = layer.heads.iter().map(|head| Vec::with_capacity(head.len)).collect();
         for start in (0..layer.seen).step_by(self.length) {

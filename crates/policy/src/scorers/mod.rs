@@ -18,6 +18,11 @@ pub trait Score {
         0
     }
 
+    /// Whether some slots before [`Score::window`] get a number that is no score, only because they are to stay.
+    fn has_placeholders(&self) -> bool {
+        false
+    }
+
     /// One number per (KV head, slot), higher = keep. The slots of [`Score::window`] carry the layer's largest score + 1.
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores>;
 
@@ -75,6 +80,10 @@ impl Score for Scorer {
 
     fn window(&self) -> usize {
         with_scorer!(self, scorer => scorer.window())
+    }
+
+    fn has_placeholders(&self) -> bool {
+        with_scorer!(self, scorer => scorer.has_placeholders())
     }
 
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {

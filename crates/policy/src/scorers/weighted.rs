@@ -48,6 +48,10 @@ impl Score for Weighted {
         self.base.window()
     }
 
+    fn has_placeholders(&self) -> bool {
+        self.base.has_placeholders()
+    }
+
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let mut scores = self.base.score(layer)?;
         let weights = self.weight.of("weighted", layer)?;
