@@ -1,4 +1,4 @@
-// Regenerates docs/results.json and docs/results.md: every policy on the needle tasks. Usage: npm run results
+// Regenerates docs/results.json and docs/results.md: the policies on the needle tasks. Usage: npm run results
 // An interrupted run goes on where it was (reports/results-*.json.journal); a changed engine wants `npm run results -- --fresh`.
 
 import { spawnSync } from 'node:child_process'
@@ -97,7 +97,8 @@ function summary(parts) {
       ...{ policy, keep: keep ?? 1, mode, task, bits: bits(items), keptBytes, physicalBytes },
     })),
   )
-  const { date, machine } = /** @type {import('../dist/eval/results.js').Results} */ (parts[0])
+  const date = [...new Set(parts.map(({ date }) => date))].join(' and ')
+  const machine = [...new Set(parts.map(({ machine }) => machine))].join(' and ')
   const commands = RUNS.map((run) => `headwise ${command(run).join(' ')}`)
   return { model: 'SmolLM2-135M-Instruct (Q4_1)', date, machine, commands, rows }
 }
@@ -136,7 +137,7 @@ ${commands.join('\n')}
 
 Tasks: one fact of two in everyday prose is asked for, in the form in which it stands there; five digits, a serial number of twelve digits, or three words. *Query-aware*: the
 cache is cut when context and question are in, so that the policy knows what is asked. *Query-agnostic*: it is cut before the question is known. All policies keep the same
-number of slots and so the same bytes, but for what blocks round up and for \`fastGen\`, \`refreeKV\` and \`certified\`, which may keep fewer. \`full\` keeps everything at every share. With ${total} items a difference of fewer than four or five is noise:
+number of slots and so the same bytes, but for what blocks round up and for \`fastGen\`, \`refreeKV\` and \`certified\`, which may keep fewer. \`full\` keeps everything at every share. \`kvzip\`, which reads every text twice, stands in [echo](echo.md); 4,096 tokens were read under some policies only. With ${total} items a difference of fewer than four or five is noise:
 \`headwise eval\` prints intervals and writes a page with \`--report\`. A test runs a slice of this table again (\`__test__/eval/results.spec.mts\`); \`npm run results\` makes it anew.
 
 ${sections.join('\n')}`

@@ -45,7 +45,12 @@ test('a slice of docs/results.md comes out as it stands there', async (t) => {
     return { name: name(row), found, expected: bits.get(name(row)) }
   })
   t.true(pairs.length > 0 && pairs.every(({ expected }) => expected !== undefined))
-  // Another instruction set adds in another order, which may turn a close call.
-  const differing = pairs.filter(({ found, expected }) => found !== expected)
-  t.true(differing.length <= 0.05 * pairs.length, JSON.stringify(differing))
+  // Another instruction set adds in another order, which may turn a close call; not one in ten of those where anything is right, nor most of a policy's.
+  const telling = pairs.filter(({ found, expected }) => `${found}${expected}`.includes('1'))
+  const differing = telling.filter(({ found, expected }) => found !== expected)
+  t.true(telling.length > 50 && differing.length <= 0.1 * telling.length, JSON.stringify(differing))
+  for (const policy of policies.split(',')) {
+    const own = differing.filter(({ name }) => name.split(' ')[2] === policy)
+    t.true(own.length < 3, JSON.stringify(own))
+  }
 })

@@ -208,7 +208,7 @@ compat?: Compat | undefined, };
  * α = s / Σ s over the head's slots before the base's window; α / (1 − α) · ‖o − v‖₂ with o = Σ α v, which is ‖o − o'‖₂ with o' the mean of the
  * others by their α, renormalised. Computed as α · ‖o' − v‖₂, so that a slot with all the weight gets its own length and not 0 / 0.
  *
- * For scores that are not negative; one that is, is an error. Each row of attention by itself: `snapKV` with `weight: { by: "change" }`.
+ * For scores that are not negative; one that is, is an error, and so is a base that gives slots a number only for them to stay. Each row of attention by itself: `snapKV` with `weight: { by: "change" }`.
  */
 export type Caote = { 
 /**

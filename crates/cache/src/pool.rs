@@ -23,8 +23,8 @@ const PAGE: usize = 4096;
 /// A head wastes half a block on average and frees memory a block at a time, which asks for small blocks; only whole pages can
 /// go back to the operating system, and every block costs a reference count and a pointer chase, which asks for large ones.
 /// Measured on a 4K-token cache of 90 heads of 64 f16 numbers, reading all of it is as fast with 32 slots as with 64 or 256, and
-/// blocks of 16 fork five times slower. 32 slots of 64 f16 numbers are two pages. 64 serves narrow heads and dimensions such as 80 or 112, whose 32 slots end within a page. Where rows carry a scale no such number fills pages: 60 slots of
-/// 64 bytes and their scales take 8160 bytes of two pages.
+/// blocks of 16 fork five times slower. 32 slots of 64 f16 numbers are two pages. 64 serves narrow heads and dimensions such as 80 or 112, whose 32 slots end within a page. Where rows carry a scale the usual
+/// dimensions fill no pages: 60 slots of 64 bytes and their scales take 8160 bytes of two.
 pub fn block_slots(head_dim: usize, codec: Codec) -> usize {
     // What is left of the last page. Slots are multiples of four, which kernels work on together.
     let empty = |slots: usize| codec.row_bytes(head_dim).wrapping_mul(2 * slots).wrapping_neg() % PAGE;

@@ -72,7 +72,16 @@ impl ProbePass {
         let columns = (0..shape.layers).map(|layer| vec![0.0; shape.group * slots(layer)]).collect();
         let tap = ProbeTap { rows: probe.rows, columns: RunningSums::new(shape), factors: Vec::new(), tokens: 0 };
         let mut pass = Self { cache, seen, parts, done: 0, tap, columns, tokens: 0, ms: 0.0 };
-        pass.parts.retain(|part| !part.tokens.is_empty());
+        // Of a part whose slots are all gone nothing is asked: a long stream is not read again from its start.
+        let judged = |part: &Part| {
+            let heads = (0..shape.layers).flat_map(|layer| (0..shape.kv_heads).map(move |head| (layer, head)));
+            heads.map(|(layer, head)| pass.cache.positions(layer, head)).any(|positions| {
+                let first = positions.partition_point(|&position| position < part.judges.start);
+                positions.get(first).is_some_and(|&position| position < part.judges.end)
+            })
+        };
+        let parts = std::mem::take(&mut pass.parts);
+        pass.parts = parts.into_iter().filter(|part| !part.tokens.is_empty() && judged(part)).collect();
         Ok(pass)
     }
 

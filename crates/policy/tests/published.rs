@@ -10,7 +10,7 @@ use headwise_kernels::{BlockLayout, HeadView};
 use headwise_policy::gather::{Echo, Gather, ProbeRows, QueryMoments, TokenClass};
 use headwise_policy::{
     Admit, Allocate, Allocator, Anchor, Candidates, CapKV, Composite, Crush, DynamicKVLayers, Entropy, Filter, GVote,
-    Gathered, LayerInput, ModelView, Policy, PolicySpec, Score, Select, Share,
+    Gathered, LayerInput, ModelView, Policy, PolicySpec, Renumbered, Score, Select, Share,
 };
 use oracle::Layer;
 use serde_json::{Value, json};
@@ -108,6 +108,76 @@ fn agree(scorer: Value, budget: usize, expected: impl Fn(&Layer) -> Vec<Vec<f64>
             }
         }
     }
+}
+
+/// Turns pairs of neighbours, slower from pair to pair.
+#[derive(Debug)]
+struct Pairs;
+
+impl Rotation for Pairs {
+    fn push_angles(&self, position: u32, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
+        let angles = (0..4).map(|pair| position as f32 * 0.3f32.powi(pair));
+        angles.for_each(|angle| (cos.push(angle.cos()), sin.push(angle.sin())).0);
+    }
+
+    fn rotate(&self, row: &mut [f32], cos: &[f32], sin: &[f32]) {
+        for head in row.chunks_exact_mut(8) {
+            for ((pair, cos), sin) in head.chunks_exact_mut(2).zip(cos).zip(sin) {
+                (pair[0], pair[1]) = (pair[0] * cos - pair[1] * sin, pair[0] * sin + pair[1] * cos);
+            }
+        }
+    }
+}
+
+/// Where gaps were closed, what turns queries and keys back and forth goes by where they are turned to and not by which tokens they are of.
+#[test]
+fn rotary_positions_are_those_after_the_cut() {
+    const LATER: u32 = 4096;
+    let scorers = [
+        json!({ "kind": "expectedAttention", "first": 0 }),
+        json!({ "kind": "capKV", "first": 0 }),
+        json!({ "kind": "leverage" }),
+        json!({ "kind": "local", "base": { "kind": "leverage" }, "length": LATER }),
+    ];
+    let mut votes = 0;
+    for scorer in scorers {
+        let filter = json!({ "kind": "gVote", "mass": 0.3, "samples": 2 });
+        let spec = json!({ "kind": "custom", "scorer": scorer, "filter": filter, "budget": { "keep": 0.5 } });
+        let policy = policy(spec);
+        let judge = |input: &LayerInput<Vec<u8>>| {
+            let scores = policy.scorer.score(input).unwrap();
+            let open: Vec<Vec<u32>> = input.heads.iter().map(|head| (0..head.len as u32).collect()).collect();
+            let admitted = policy.filter.as_ref().unwrap().admit(input, &scores, &open).unwrap();
+            (scores, admitted)
+        };
+        for layer in layers() {
+            with(&layer, 20, |input| {
+                let model = ModelView { rotation: Some(&Pairs), ..input.model };
+                let plain = judge(&LayerInput { model, ..*input });
+                let rotary: Vec<Vec<u32>> = input.positions.iter().map(|row| row.to_vec()).collect();
+                let tokens: Vec<Vec<u32>> = rotary.iter().map(|row| row.iter().map(|p| p + LATER).collect()).collect();
+                let tokens: Vec<&[u32]> = tokens.iter().map(|row| &row[..]).collect();
+                let later: Vec<u32> = input.query_positions.iter().map(|p| p + LATER).collect();
+                let closed = |positions: &[Vec<u32>], next: usize| {
+                    judge(&LayerInput {
+                        model,
+                        positions: &tokens,
+                        query_positions: &later,
+                        renumbered: Some(Renumbered { positions, next: next as u32 }),
+                        seen: input.seen + LATER as usize,
+                        ..*input
+                    })
+                };
+                assert_eq!(closed(&rotary, input.seen), plain, "{scorer}");
+                // And they do go by it.
+                let wider: Vec<Vec<u32>> = rotary.iter().map(|row| row.iter().map(|p| 2 * p).collect()).collect();
+                let other = closed(&wider, input.seen + 3);
+                assert_ne!(other.0, plain.0, "{scorer}");
+                votes += usize::from(other.1 != plain.1);
+            });
+        }
+    }
+    assert!(votes > 0);
 }
 
 #[test]

@@ -69,7 +69,11 @@ async fn session(engine: &Engine, observe_for: &[Value]) -> Session {
 }
 
 fn engine() -> Engine {
-    Engine::start(model(), EngineOptions { kv_codec: Codec::F32, ..EngineOptions::default() }).unwrap()
+    engine_in(Codec::F32)
+}
+
+fn engine_in(kv_codec: Codec) -> Engine {
+    Engine::start(model(), EngineOptions { kv_codec, ..EngineOptions::default() }).unwrap()
 }
 
 async fn read(session: &Session, text: Vec<u32>) -> Result<(), Error> {
@@ -189,5 +193,51 @@ fn the_context_holds_what_is_kept() {
         let error = read(&session, tokens(0..CONTEXT - KEPT + 1)).await.unwrap_err();
         assert_eq!(error, Error::ContextExceeded { needed: CONTEXT + 1, limit: CONTEXT });
         read(&session, tokens(0..CONTEXT - KEPT)).await.unwrap();
+    });
+}
+
+#[test]
+fn in_every_codec_a_cut_session_goes_on_as_if_it_had_read_only_what_it_kept() {
+    pollster::block_on(async {
+        for codec in [Codec::F16, Codec::Bf16, Codec::Int8] {
+            let engine = engine_in(codec);
+            let (cut, plain, fresh) =
+                (session(&engine, &[]).await, session(&engine, &[]).await, session(&engine, &[]).await);
+            read(&cut, tokens(0..READ)).await.unwrap();
+            read(&plain, tokens(0..READ)).await.unwrap();
+            compress(&cut, closing(KEPT)).await;
+            let mut gaps = closing(KEPT);
+            gaps["renumber"] = false.into();
+            compress(&plain, gaps).await;
+            read(&fresh, kept().into_iter().map(token).collect()).await.unwrap();
+            let next = tokens(READ..READ + 10);
+            let expected = losses(&fresh, next.clone()).await;
+            // What rounding once more changes is little beside what gaps do.
+            let mut apart = [0.0f64; 2];
+            for (apart, session) in apart.iter_mut().zip([&cut, &plain]) {
+                let got = losses(session, next.clone()).await;
+                *apart = got[1..].iter().zip(&expected[1..]).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            }
+            assert!(5.0 * apart[0] < apart[1], "{codec:?} {apart:?}");
+        }
+    });
+}
+
+/// What was read may be longer than the context, and a probe repeats only parts of which something is left.
+#[test]
+fn a_probe_repeats_what_is_still_there_of_a_text_longer_than_the_context() {
+    pollster::block_on(async {
+        let probing =
+            json!({ "kind": "kvzip", "chunk": CHUNK, "renumber": true, "budget": { "tokensPerHead": KEPT - 8 } });
+        let session = session(&engine(), std::slice::from_ref(&probing)).await;
+        read(&session, tokens(0..READ)).await.unwrap();
+        compress(&session, closing(KEPT)).await;
+        read(&session, tokens(READ..READ + 40)).await.unwrap();
+        let report = session.compress(Some(spec(probing)), CancelToken::default()).await.unwrap();
+        // Tokens 0..32, 64..96, 96..128 and 128..152, each but the first behind eight tokens before it; of 32..64 nothing is left.
+        assert_eq!(report.probe_tokens, 32 + 40 + 40 + 32);
+        let kept = rows(&session.kept().await.unwrap());
+        assert_eq!(kept.iter().map(Vec::len).sum::<usize>(), 2 * (KEPT - 8));
+        assert!(kept.iter().flatten().all(|token| !(4..68).contains(token)), "{kept:?}");
     });
 }

@@ -136,6 +136,8 @@ impl Gather for Echo {
         self.moved.drain(..whole * self.chunk * narrow);
     }
 
+    /// The first keys stay where they were read. The model has them as much later in a head as it keeps fewer slots than the longest one, which
+    /// changes how far back they are, but hardly how much attention they take.
     fn turn_back(&mut self, rotation: &dyn Rotation, by: u32) {
         for rows in [&mut self.queries, &mut self.keys, &mut self.moved] {
             rotation.renumber(rows, by, 0);

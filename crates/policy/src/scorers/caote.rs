@@ -82,7 +82,11 @@ impl Score for Caote {
     fn validate(&self) -> Result<()> {
         self.base.validate()?;
         match self.base.has_placeholders() {
-            true => Err(Error::invalid("caote's base", "with slots that stay unjudged", "first (and last) 0: protect.sinks keeps them too")),
+            true => Err(Error::invalid(
+                "caote's base",
+                "with slots that stay unjudged",
+                "first (and last) 0: protect.sinks keeps them too",
+            )),
             false => Ok(()),
         }
     }
