@@ -162,6 +162,7 @@ impl KvCache {
         let layout = self.pool.layout();
         let numbering = self.numbering;
         let longest = selections.iter().flat_map(|s| (0..s.heads()).map(|head| s.head(head).len())).max().unwrap_or(0);
+        let first_rotary = |keep: &[u32]| (longest - keep.len()) as u32;
         let mut jobs = Vec::new();
         for (layer, selection) in self.layers[first..].iter_mut().zip(selections) {
             if selection.heads() != layer.heads.len() {
@@ -172,14 +173,12 @@ impl KvCache {
                 if keep.last().is_some_and(|&last| last as usize >= head.len()) {
                     return Err(Error::InvalidSelection { head: index, index: keep.len() - 1 });
                 }
-                let first = (longest - keep.len()) as u32;
-                // Where keys are turned, where they are turned to now.
                 let from = rotation.map(|_| {
                     let all = rotary_positions(head, numbering);
                     keep.iter().map(|&slot| all[slot as usize]).collect::<Vec<_>>()
                 });
                 let needed = match &from {
-                    Some(from) => head.blocks_to_renumber(layout, keep, from, first),
+                    Some(from) => head.blocks_to_renumber(layout, keep, from, first_rotary(keep)),
                     None => head.blocks_to_compact(layout, keep),
                 };
                 jobs.push((needed, head, keep, from));
@@ -196,7 +195,7 @@ impl KvCache {
             head.compact(layout, keep, &mut fresh);
             head.truncate(layout, keep.len());
             if let (Some(rotation), Some(from)) = (rotation, from) {
-                head.renumber(layout, &from, (longest - keep.len()) as u32, rotation, &mut fresh);
+                head.renumber(layout, &from, first_rotary(keep), rotation, &mut fresh);
             }
         };
         let total: usize = selections.iter().map(Selection::total).sum();

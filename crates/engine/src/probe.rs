@@ -50,6 +50,14 @@ struct Part {
     judges: Range<u32>,
 }
 
+impl Part {
+    /// The slots, of those at `positions`, that it judges.
+    fn judged(&self, positions: &[u32]) -> Range<usize> {
+        let before = |end: u32| positions.partition_point(|&position| position < end);
+        before(self.judges.start)..before(self.judges.end)
+    }
+}
+
 impl ProbePass {
     /// Nothing is read yet. `history` are the tokens that the session has seen.
     ///
@@ -71,18 +79,14 @@ impl ProbePass {
         let slots = |layer: usize| -> usize { cache.lengths(layer).iter().sum() };
         let columns = (0..shape.layers).map(|layer| vec![0.0; shape.group * slots(layer)]).collect();
         let tap = ProbeTap { rows: probe.rows, columns: RunningSums::new(shape), factors: Vec::new(), tokens: 0 };
-        let mut pass = Self { cache, seen, parts, done: 0, tap, columns, tokens: 0, ms: 0.0 };
         // Of a part whose slots are all gone nothing is asked: a long stream is not read again from its start.
-        let judged = |part: &Part| {
-            let heads = (0..shape.layers).flat_map(|layer| (0..shape.kv_heads).map(move |head| (layer, head)));
-            heads.map(|(layer, head)| pass.cache.positions(layer, head)).any(|positions| {
-                let first = positions.partition_point(|&position| position < part.judges.start);
-                positions.get(first).is_some_and(|&position| position < part.judges.end)
-            })
+        let judges_any = |part: &Part| {
+            (0..shape.layers)
+                .flat_map(|layer| (0..shape.kv_heads).map(move |head| (layer, head)))
+                .any(|(layer, head)| !part.judged(cache.positions(layer, head)).is_empty())
         };
-        let parts = std::mem::take(&mut pass.parts);
-        pass.parts = parts.into_iter().filter(|part| !part.tokens.is_empty() && judged(part)).collect();
-        Ok(pass)
+        let parts = parts.into_iter().filter(|part| !part.tokens.is_empty() && judges_any(part)).collect();
+        Ok(Self { cache, seen, parts, done: 0, tap, columns, tokens: 0, ms: 0.0 })
     }
 
     /// Everything was read.
@@ -120,7 +124,7 @@ impl ProbePass {
 
     /// Takes over what the slots that the part judges got of it, and takes it out of the cache again.
     fn finish_part(&mut self) {
-        let Some(Part { judges, .. }) = self.parts.pop_front() else { return };
+        let Some(part) = self.parts.pop_front() else { return };
         let KvShape { layers, kv_heads, group, .. } = self.cache.shape();
         let with_part: Vec<Vec<usize>> = (0..layers).map(|layer| self.cache.lengths(layer)).collect();
         self.cache.truncate(self.seen);
@@ -128,12 +132,11 @@ impl ProbePass {
             let (mut rest, mut got) = (&mut columns[..], self.tap.columns.layer(layer));
             for head in 0..kv_heads {
                 let positions = self.cache.positions(layer, head);
-                let first = positions.partition_point(|&position| position < judges.start);
-                let end = positions.partition_point(|&position| position < judges.end);
+                let judged = part.judged(positions);
                 for _ in 0..group {
                     let (row, after) = rest.split_at_mut(positions.len());
                     rest = after;
-                    row[first..end].copy_from_slice(&got[first..end]);
+                    row[judged.clone()].copy_from_slice(&got[judged.clone()]);
                     got = &got[with_part[layer][head]..];
                 }
             }

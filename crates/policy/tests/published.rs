@@ -356,21 +356,25 @@ fn cake_shares_by_how_widely_and_how_changeably_a_layer_looks() {
 /// What the paper claims of its closed form: that it is what happens. The mean is made anew without each slot.
 #[test]
 fn caote_is_how_far_the_mean_moves_without_a_slot() {
-    // Scores that are known: a slot's position.
-    agree(json!({ "kind": "caote", "base": { "kind": "recency" } }), 20, |layer| {
-        let mean = |values: &[f64], without: Option<usize>| -> Vec<f64> {
-            let slots = (0..layer.len).filter(|&slot| Some(slot) != without);
-            let sum: f64 = slots.clone().map(|slot| slot as f64).sum();
-            (0..layer.dim)
-                .map(|d| slots.clone().map(|slot| slot as f64 * values[slot * layer.dim + d]).sum::<f64>() / sum)
+    // How far the mean of the rows of `values` moves without each, by as many weights as there are.
+    let moves = |weights: &[f64], values: &[f64], dim: usize| -> Vec<f64> {
+        let mean = |without: Option<usize>| -> Vec<f64> {
+            let slots = (0..weights.len()).filter(|&slot| Some(slot) != without);
+            let sum: f64 = slots.clone().map(|slot| weights[slot]).sum();
+            (0..dim)
+                .map(|d| slots.clone().map(|slot| weights[slot] * values[slot * dim + d]).sum::<f64>() / sum)
                 .collect()
         };
-        let moved = |values: &[f64], slot: usize| {
+        let moved = |slot: usize| {
             let apart = |(a, b): (&f64, &f64)| (a - b).powi(2);
-            mean(values, None).iter().zip(&mean(values, Some(slot))).map(apart).sum::<f64>().sqrt()
+            mean(None).iter().zip(&mean(Some(slot))).map(apart).sum::<f64>().sqrt()
         };
-        let head = |values: &[f64]| (0..layer.len).map(|slot| moved(values, slot)).collect();
-        layer.values.chunks(layer.len * layer.dim).map(head).collect()
+        (0..weights.len()).map(moved).collect()
+    };
+    // Scores that are known: a slot's position.
+    agree(json!({ "kind": "caote", "base": { "kind": "recency" } }), 20, |layer| {
+        let weights: Vec<f64> = (0..layer.len).map(|slot| slot as f64).collect();
+        layer.values.chunks(layer.len * layer.dim).map(|values| moves(&weights, values, layer.dim)).collect()
     });
     // What the base does not judge has no part in the mean, and stays.
     let window = 16;
@@ -384,21 +388,8 @@ fn caote_is_how_far_the_mean_moves_without_a_slot() {
         for (head, values) in layer.values.chunks(layer.len * layer.dim).enumerate() {
             let open = layer.len - window;
             let weights: Vec<f64> = weights.row(head)[..open].iter().map(|&weight| f64::from(weight)).collect();
-            let mean = |without: usize| -> Vec<f64> {
-                let slots = (0..open).filter(|&slot| slot != without);
-                let sum: f64 = slots.clone().map(|slot| weights[slot]).sum();
-                (0..layer.dim)
-                    .map(|d| slots.clone().map(|slot| weights[slot] * values[slot * layer.dim + d]).sum::<f64>() / sum)
-                    .collect()
-            };
-            let whole = mean(usize::MAX);
-            for (slot, &score) in scores.row(head)[..open].iter().enumerate() {
-                let apart: f64 = whole.iter().zip(mean(slot)).map(|(a, b)| (a - b).powi(2)).sum();
-                assert!(
-                    (f64::from(score) - apart.sqrt()).abs() < 1e-5 + 1e-3 * apart.sqrt(),
-                    "{score} {}",
-                    apart.sqrt()
-                );
+            for (&score, expected) in scores.row(head)[..open].iter().zip(moves(&weights, values, layer.dim)) {
+                assert!((f64::from(score) - expected).abs() < 1e-5 + 1e-3 * expected, "{score} {expected}");
             }
             let best = scores.iter().flat_map(|row| &row[..open]).copied().fold(0.0, f32::max);
             assert_eq!(scores.row(head)[open..], vec![best + 1.0; window]);

@@ -103,20 +103,25 @@ fn assert_close(a: &[f64], b: &[f64]) {
     assert!(apart < 1e-4, "{apart}");
 }
 
+/// A session that was cut and its gaps closed, one whose gaps were left, one that has read only what the two keep, and a fork of the first from before.
+async fn cut_in_three_ways(engine: &Engine) -> [Session; 4] {
+    let (cut, plain, fresh) = (session(engine, &[]).await, session(engine, &[]).await, session(engine, &[]).await);
+    read(&cut, tokens(0..READ)).await.unwrap();
+    read(&plain, tokens(0..READ)).await.unwrap();
+    let fork = cut.fork().await.unwrap();
+    compress(&cut, closing(KEPT)).await;
+    let mut gaps = closing(KEPT);
+    gaps["renumber"] = false.into();
+    compress(&plain, gaps).await;
+    read(&fresh, kept().into_iter().map(token).collect()).await.unwrap();
+    [cut, plain, fresh, fork]
+}
+
 #[test]
 fn a_session_goes_on_as_if_it_had_read_only_what_it_kept() {
     pollster::block_on(async {
         let engine = engine();
-        let (cut, plain, fresh) =
-            (session(&engine, &[]).await, session(&engine, &[]).await, session(&engine, &[]).await);
-        read(&cut, tokens(0..READ)).await.unwrap();
-        read(&plain, tokens(0..READ)).await.unwrap();
-        let fork = cut.fork().await.unwrap();
-        compress(&cut, closing(KEPT)).await;
-        let mut gaps = closing(KEPT);
-        gaps["renumber"] = false.into();
-        compress(&plain, gaps).await;
-        read(&fresh, kept().into_iter().map(token).collect()).await.unwrap();
+        let [cut, plain, fresh, fork] = cut_in_three_ways(&engine).await;
         assert_eq!(cut.stats().await.unwrap().seen, READ);
         let next = tokens(READ..READ + 10);
         // The first has no logits of its own to be judged by in a session that was cut, so both read one more.
@@ -201,15 +206,7 @@ fn in_every_codec_a_cut_session_goes_on_as_if_it_had_read_only_what_it_kept() {
     pollster::block_on(async {
         for codec in [Codec::F16, Codec::Bf16, Codec::Int8] {
             let engine = engine_in(codec);
-            let (cut, plain, fresh) =
-                (session(&engine, &[]).await, session(&engine, &[]).await, session(&engine, &[]).await);
-            read(&cut, tokens(0..READ)).await.unwrap();
-            read(&plain, tokens(0..READ)).await.unwrap();
-            compress(&cut, closing(KEPT)).await;
-            let mut gaps = closing(KEPT);
-            gaps["renumber"] = false.into();
-            compress(&plain, gaps).await;
-            read(&fresh, kept().into_iter().map(token).collect()).await.unwrap();
+            let [cut, plain, fresh, _] = cut_in_three_ways(&engine).await;
             let next = tokens(READ..READ + 10);
             let expected = losses(&fresh, next.clone()).await;
             // What rounding once more changes is little beside what gaps do.
