@@ -6,6 +6,7 @@ use std::time::Instant;
 use headwise_kernels::dispatch;
 use headwise_kernels::simd::Level;
 use headwise_kernels::simd_vector::{Vector, VectorOf};
+use memmap2::MmapMut;
 use rayon::ThreadPool;
 
 /// Bytes that are read in one pass: many times any last-level cache.
@@ -24,7 +25,7 @@ const PASSES: usize = 5;
 
 /// Measures the limits again and again with the same buffer.
 pub struct Limits {
-    buffer: Vec<f32>,
+    buffer: MmapMut,
 }
 
 /// Timings of both limits, with one pool.
@@ -37,16 +38,20 @@ pub struct Measured {
 }
 
 impl Limits {
-    /// Takes the memory and touches every page.
+    /// Takes the memory, in huge pages where the system has them, as caches do, and touches every page.
     pub fn new() -> Self {
-        Self { buffer: vec![1.0; BUFFER_BYTES / 4] }
+        let mut buffer = MmapMut::map_anon(BUFFER_BYTES).expect("memory");
+        #[cfg(target_os = "linux")]
+        let _ = buffer.advise(memmap2::Advice::HugePage);
+        bytemuck::cast_slice_mut(&mut buffer).fill(1.0f32);
+        Self { buffer }
     }
 
     /// Times a few passes on all threads of a pool.
     pub fn measure(&self, pool: &ThreadPool) -> Measured {
         let threads = pool.current_num_threads();
         let level = Level::detect();
-        let aligned = &self.buffer[self.buffer.as_ptr().align_offset(64)..];
+        let aligned: &[f32] = bytemuck::cast_slice(&self.buffer);
         // A multiple of what one round reads, whatever the vector.
         let round = STREAMS * VECTORS * 16;
         let share = aligned.len() / threads / round * round;

