@@ -29,11 +29,14 @@ pub(crate) struct Ahead<'a> {
 }
 
 impl Ahead<'_> {
-    /// Asks for `len` bytes of the next row from byte `from` of it on.
+    /// Asks for `len` bytes of the next row of a stream, from byte `from` of it on.
     #[inline(always)]
     pub fn ask(&self, stream: usize, from: usize, len: usize) {
-        for line in (0..len).step_by(64) {
-            prefetch(self.streams[stream], self.at + from + line, self.first);
+        let lines = (0..len).step_by(64);
+        if self.first {
+            lines.for_each(|line| prefetch::<true>(self.streams[stream], self.at + from + line));
+        } else {
+            lines.for_each(|line| prefetch::<false>(self.streams[stream], self.at + from + line));
         }
     }
 }
@@ -43,45 +46,50 @@ impl Ahead<'_> {
 /// number is multiplied for it. A last quad that is not full repeats its last row.
 /// `ahead` is what will be read next.
 #[inline(always)]
-pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize>(
+pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     q: &[f32],
     stride: usize,
     keys: &[u8],
     dim: usize,
-    ahead: &mut Ahead<'_>,
+    mut ahead: Option<&mut Ahead<'_>>,
     cells: &mut [f32],
 ) {
+    let dim = known::<DIM>(dim);
     let row_bytes = F::row_bytes(dim);
     let slots = keys.len() / row_bytes;
     assert!(slots > 0 && stride >= dim.next_multiple_of(V::LANES) && q.len() >= Q * stride);
     assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
-    for quad in 0..slots.div_ceil(QUAD) {
-        for stream in 0..STREAMS {
-            ahead.ask(stream, 0, row_bytes);
-        }
-        ahead.at += row_bytes;
+    for (quad, cell) in cells.as_chunks_mut::<CELL>().0[..slots.div_ceil(QUAD)].iter_mut().enumerate() {
         let rows = quad_rows(keys, row_bytes, slots, quad);
-        let cell = &mut cells[quad * CELL..][..CELL];
         // Sixteen sums, four rows and a query fit 32 registers; of 16 the half.
         if V::REGISTERS >= 32 {
-            dots::<V, F, Q>(q, stride, rows, dim, cell);
+            dots::<V, F, Q, DIM>(q, stride, rows, dim, ahead.as_deref(), cell);
         } else {
             match Q {
-                1 => dots::<V, F, 1>(q, stride, rows, dim, cell),
-                2 => dots::<V, F, 2>(q, stride, rows, dim, cell),
+                1 => dots::<V, F, 1, DIM>(q, stride, rows, dim, ahead.as_deref(), cell),
+                2 => dots::<V, F, 2, DIM>(q, stride, rows, dim, ahead.as_deref(), cell),
                 _ => {
                     let (first, second) = cell.split_at_mut(2 * QUAD);
-                    dots::<V, F, 2>(q, stride, rows, dim, first);
+                    dots::<V, F, 2, DIM>(q, stride, rows, dim, ahead.as_deref(), first);
                     if Q == 3 {
-                        dots::<V, F, 1>(&q[2 * stride..], stride, rows, dim, second);
+                        dots::<V, F, 1, DIM>(&q[2 * stride..], stride, rows, dim, None, second);
                     } else {
-                        dots::<V, F, 2>(&q[2 * stride..], stride, rows, dim, second);
+                        dots::<V, F, 2, DIM>(&q[2 * stride..], stride, rows, dim, None, second);
                     }
                 }
             }
         }
         scale_cell::<V, F>(rows, cell);
+        if let Some(ahead) = &mut ahead {
+            ahead.at += row_bytes;
+        }
     }
+}
+
+/// A dimension that was known when the code was compiled, or else `dim`.
+#[inline(always)]
+pub(crate) fn known<const DIM: usize>(dim: usize) -> usize {
+    if DIM > 0 { DIM } else { dim }
 }
 
 /// Multiplies the cells of a block by the scales of the stored rows `rows` (`[slots][dim]`).
@@ -111,27 +119,30 @@ fn scale_cell<V: Vector, F: Format>(rows: [&[u8]; QUAD], cell: &mut [f32]) {
     }
 }
 
-/// The rows of a quad. A last quad that is not full repeats its last row.
+/// The rows of a quad, one of `slots.div_ceil(QUAD)`. A last quad that is not full repeats its last row.
 #[inline(always)]
-fn quad_rows(rows: &[u8], row_bytes: usize, slots: usize, quad: usize) -> [&[u8]; QUAD] {
+pub(crate) fn quad_rows(rows: &[u8], row_bytes: usize, slots: usize, quad: usize) -> [&[u8]; QUAD] {
+    let last = slots - 1 - quad * QUAD;
     let mut of_quad = [&rows[..0]; QUAD];
     for (s, row) in of_quad.iter_mut().enumerate() {
-        let slot = (quad * QUAD + s).min(slots - 1);
-        // SAFETY: `slot < slots`, and `rows` holds so many.
-        *row = unsafe { rows.get_unchecked(slot * row_bytes..(slot + 1) * row_bytes) };
+        let start = quad * QUAD * row_bytes + s.min(last) * row_bytes;
+        // SAFETY: the row of a slot before `slots`, and `rows` holds so many.
+        *row = unsafe { rows.get_unchecked(start..start + row_bytes) };
     }
     of_quad
 }
 
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn dots<V: Vector, F: Format, const Q: usize>(
+fn dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     q: &[f32],
     stride: usize,
     rows: [&[u8]; QUAD],
     dim: usize,
+    ahead: Option<&Ahead<'_>>,
     cell: &mut [f32],
 ) {
+    let dim = known::<DIM>(dim);
     let vector_bytes = V::LANES * F::BYTES;
     let whole = dim / V::LANES;
     assert!(q.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
@@ -139,6 +150,12 @@ fn dots<V: Vector, F: Format, const Q: usize>(
     let mut sums = [[V::splat(0.0); QUAD]; Q];
     for c in 0..whole {
         let mut loaded = [V::splat(0.0); QUAD];
+        if let Some(ahead) = ahead {
+            // As many lines as are read, of one stream after the other: few at a time, because a core can wait for few.
+            for line in c * vector_bytes * QUAD / 64..(c + 1) * vector_bytes * QUAD / 64 {
+                ahead.ask(line % STREAMS, line / STREAMS * 64, 1);
+            }
+        }
         for s in 0..QUAD {
             // SAFETY: vector `c` of `whole` lies within the row, whose length was checked.
             loaded[s] = F::load::<V>(unsafe { rows[s].get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });

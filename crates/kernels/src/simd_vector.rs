@@ -319,7 +319,7 @@ mod x86 {
                 _mm512_cvtepu16_epi32(_mm256_loadu_si256(source.as_ptr().cast())),
             )));
             #[check(source, 32)]
-            fn load_f16(source: &[u8]) -> Self = Self(_mm512_cvtph_ps(_mm256_loadu_si256(source.as_ptr().cast())));
+            fn load_f16(source: &[u8]) -> Self = Self(_mm512_cvt_roundph_ps::<4>(_mm256_loadu_si256(source.as_ptr().cast())));
             fn splat4(numbers: [f32; 4]) -> Self =
                 Self(_mm512_broadcast_f32x4(std::mem::transmute::<[f32; 4], __m128>(numbers)));
             #[check(source, 2)]
@@ -393,19 +393,19 @@ mod x86 {
     }
 }
 
-/// Asks for the cache line `ahead` bytes after the start of `bytes`, which may lie outside: into the first-level cache if `first`, else
+/// Asks for the cache line `ahead` bytes after the start of `bytes`, which may lie outside: into the first-level cache if `FIRST`, else
 /// into the second. Only a hint; nothing where the compiler has no way to say it.
 #[inline(always)]
-pub fn prefetch(bytes: &[u8], ahead: usize, first: bool) {
+pub fn prefetch<const FIRST: bool>(bytes: &[u8], ahead: usize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing and cannot fault, at any address; SSE is part of x86-64.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         let at = bytes.as_ptr().wrapping_add(ahead).cast();
-        if first { _mm_prefetch::<_MM_HINT_T0>(at) } else { _mm_prefetch::<_MM_HINT_T1>(at) }
+        if FIRST { _mm_prefetch::<_MM_HINT_T0>(at) } else { _mm_prefetch::<_MM_HINT_T1>(at) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, ahead, first);
+    let _ = (bytes, ahead);
 }
 
 /// The [`Vector`] of an instruction set: `dispatch! { fn name(level, a: A) = body::<VectorOf<Target>>; }`.

@@ -8,7 +8,7 @@ use super::{Dims, Query};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
 use crate::simd::{Level, first_cache};
-use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, quad_dots, scale_cells, softmax};
+use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, known, quad_dots, scale_cells, softmax};
 use crate::simd_vector::{Vector, VectorOf};
 use crate::{Block, HeadView, dispatch};
 use std::ops::Range;
@@ -150,41 +150,50 @@ impl<'a, B: Block> Tile<'a, B> {
         chunk: Chunk<'_>,
         keep: impl FnOnce(&[f32], &[f32; CELL]),
     ) {
-        // Where rows are short, instructions are the limit and not memory: loops of a known length take fewer.
+        // Instructions are the limit, not memory: loops of a known length take a tenth fewer. Where numbers are converted without instructions
+        // for it (SSE2) they come out slower, and f32 is for tests.
+        let known = V::LANES * V::REGISTERS > 64 && F::BYTES < 4;
         match self.view.layout.head_dim {
-            64 if F::SCALE_BYTES > 0 => self.attend_rows::<V, F, Q>(64, query, group, queries, chunk, keep),
-            128 if F::SCALE_BYTES > 0 => self.attend_rows::<V, F, Q>(128, query, group, queries, chunk, keep),
-            dim => self.attend_rows::<V, F, Q>(dim, query, group, queries, chunk, keep),
+            64 if known => self.attend_rows::<V, F, Q, 64>(query, group, queries, chunk, keep),
+            128 if known => self.attend_rows::<V, F, Q, 128>(query, group, queries, chunk, keep),
+            _ => self.attend_rows::<V, F, Q, 0>(query, group, queries, chunk, keep),
         }
     }
 
     /// [`Tile::attend`] of rows of `dim` numbers.
     #[inline(always)]
-    fn attend_rows<V: Vector, F: Format, const Q: usize>(
+    fn attend_rows<V: Vector, F: Format, const Q: usize, const DIM: usize>(
         &self,
-        dim: usize,
         query: &Query<'_, B>,
         group: usize,
         queries: Range<usize>,
         chunk: Chunk<'_>,
         keep: impl FnOnce(&[f32], &[f32; CELL]),
     ) {
-        let stride = chunk.q.len() / QUERIES;
+        let dim = known::<DIM>(self.view.layout.head_dim);
+        let stride = dim.next_multiple_of(16);
         let block_cells = self.view.layout.slots.div_ceil(QUAD) * CELL;
         let cells = &mut chunk.cells[..self.blocks.len() * block_cells];
         let mut ahead = self.ahead();
         for (block, cells) in self.blocks.clone().zip(cells.chunks_exact_mut(block_cells)) {
-            quad_dots::<V, F, Q>(chunk.q, stride, self.view.keys(block), dim, &mut ahead, cells);
+            quad_dots::<V, F, Q, DIM>(chunk.q, stride, self.rows::<F>(block, dim, 0), dim, Some(&mut ahead), cells);
         }
         self.adjust(query, group, queries, cells);
         let mut factors = [0.0; CELL];
         softmax::<V>(cells, chunk.max, chunk.denominator, &mut factors);
         keep(cells, &factors);
-        let values = self.blocks.clone().map(|block| self.view.values(block));
+        let values = self.blocks.clone().map(|block| self.rows::<F>(block, dim, self.view.layout.slots));
         for (values, cells) in values.clone().zip(cells.chunks_exact_mut(block_cells)) {
             scale_cells::<V, F>(values, dim, cells);
         }
-        add_weighted::<V, F, _, Q>(cells, block_cells / CELL, values, &ahead, dim, &factors, chunk.sums, stride);
+        add_weighted::<V, F, _, Q, DIM>(cells, block_cells / CELL, values, &ahead, dim, &factors, chunk.sums, stride);
+    }
+
+    /// The filled rows of a block from row `first` on, 0 for keys, the slots of a block for values.
+    #[inline(always)]
+    fn rows<F: Format>(&self, block: usize, dim: usize, first: usize) -> &'a [u8] {
+        let row_bytes = F::row_bytes(dim);
+        &self.view.blocks[block].bytes()[first * row_bytes..][..self.view.filled(block) * row_bytes]
     }
 
     /// What to ask for while this tile is read: a later one, its first two blocks at once. It may be of the next task, for the same thread is

@@ -1,14 +1,21 @@
 //! Weighted sums of stored values for a few queries.
 
 use crate::format::Format;
-use crate::simd_cells::{Ahead, CELL, QUAD, STREAMS};
+use crate::simd_cells::{Ahead, CELL, QUAD, known, quad_rows};
 use crate::simd_vector::Vector;
 
 /// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds
 /// the weights times the scales of the rows, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]> + Clone, const Q: usize>(
+pub(super) fn add_weighted<
+    'a,
+    V: Vector,
+    F: Format,
+    I: Iterator<Item = &'a [u8]> + Clone,
+    const Q: usize,
+    const DIM: usize,
+>(
     cells: &[f32],
     cells_per_block: usize,
     values: I,
@@ -18,12 +25,13 @@ pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]
     out: &mut [f32],
     stride: usize,
 ) {
+    let dim = known::<DIM>(dim);
     let mut start = 0;
     while start < dim {
         let left = dim - start;
         macro_rules! columns {
-            ($count:literal) => {{
-                columns::<V, F, I, Q, $count>(
+            ($count:literal, $whole:literal) => {{
+                columns::<V, F, I, Q, DIM, $count, $whole>(
                     cells,
                     cells_per_block,
                     values.clone(),
@@ -38,11 +46,13 @@ pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]
             }};
         }
         if V::REGISTERS >= 32 && left >= 4 * V::LANES {
-            columns!(4)
+            columns!(4, true)
         } else if left >= 2 * V::LANES {
-            columns!(2)
+            columns!(2, true)
+        } else if left >= V::LANES {
+            columns!(1, true)
         } else {
-            columns!(1)
+            columns!(1, false)
         }
     }
 }
@@ -51,7 +61,16 @@ pub(super) fn add_weighted<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usize, const C: usize>(
+fn columns<
+    'a,
+    V: Vector,
+    F: Format,
+    I: Iterator<Item = &'a [u8]>,
+    const Q: usize,
+    const DIM: usize,
+    const C: usize,
+    const WHOLE: bool,
+>(
     cells: &[f32],
     cells_per_block: usize,
     values: I,
@@ -62,11 +81,12 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
     out: &mut [f32],
     stride: usize,
 ) {
+    let dim = known::<DIM>(dim);
     let vector_bytes = V::LANES * F::BYTES;
     let row_bytes = F::row_bytes(dim);
     let from = start * F::BYTES;
     let to = (from + C * vector_bytes).min(dim * F::BYTES);
-    let whole = to - from == C * vector_bytes;
+    assert!(!WHOLE || to - from == C * vector_bytes);
     // With its last columns comes the scale of a row.
     let asked = C * vector_bytes + if to == dim * F::BYTES { F::SCALE_BYTES } else { 0 };
     let mut sums = [[V::splat(0.0); C]; Q];
@@ -79,30 +99,28 @@ fn columns<'a, V: Vector, F: Format, I: Iterator<Item = &'a [u8]>, const Q: usiz
     for (block, rows) in values.enumerate() {
         let cells = &cells[block * cells_per_block * CELL..];
         let slots = rows.len() / row_bytes;
-        assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
-        for s in 0..slots {
-            // SAFETY: row `s` of `slots`, of which the columns `from..to` lie within `row_bytes`.
-            let row = unsafe { rows.get_unchecked(s * row_bytes + from..s * row_bytes + to) };
-            ahead.ask(s % STREAMS, from, asked);
-            if s % STREAMS == STREAMS - 1 {
-                ahead.at += row_bytes;
-            }
-            let mut loaded = [V::splat(0.0); C];
-            if whole {
-                for (c, loaded) in loaded.iter_mut().enumerate() {
-                    // SAFETY: `row` holds exactly C vectors.
-                    *loaded = F::load::<V>(unsafe { row.get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });
+        for (quad, cell) in cells.as_chunks::<CELL>().0[..slots.div_ceil(QUAD)].iter().enumerate() {
+            for (s, row) in quad_rows(rows, row_bytes, slots, quad).into_iter().enumerate() {
+                ahead.ask(s, from, asked);
+                let mut loaded = [V::splat(0.0); C];
+                if WHOLE {
+                    for (c, loaded) in loaded.iter_mut().enumerate() {
+                        let at = from + c * vector_bytes;
+                        // SAFETY: the columns `from..to` of a row are exactly C vectors.
+                        *loaded = F::load::<V>(unsafe { row.get_unchecked(at..at + vector_bytes) });
+                    }
+                } else {
+                    loaded[0] = F::load_partial::<V>(&row[from..to]);
                 }
-            } else {
-                loaded[0] = F::load_partial::<V>(row);
-            }
-            for i in 0..Q {
-                // SAFETY: cell `s / QUAD` exists, as checked above.
-                let weight = V::splat(unsafe { *cells.get_unchecked(s / QUAD * CELL + i * QUAD + s % QUAD) });
-                for c in 0..C {
-                    sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
+                for i in 0..Q {
+                    // What stands for no slot has no weight.
+                    let weight = V::splat(cell[i * QUAD + s]);
+                    for c in 0..C {
+                        sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
+                    }
                 }
             }
+            ahead.at += row_bytes;
         }
     }
     for i in 0..Q {

@@ -12,7 +12,7 @@ pub(super) fn fetch_ahead(weights: &[u8], at: usize, len: usize) {
     const AHEAD: usize = 8 * 1024;
     const LINE: usize = 64;
     for line in (0..len).step_by(LINE) {
-        prefetch(weights, AHEAD + at + line, true);
+        prefetch::<true>(weights, AHEAD + at + line);
     }
 }
 

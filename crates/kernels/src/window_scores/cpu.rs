@@ -5,7 +5,7 @@ use super::{GroupReduce, RowReduce, SUMS, Window, WindowScores};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
 use crate::simd::Level;
-use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, quad_dots, softmax};
+use crate::simd_cells::{CELL, QUAD, QUERIES, quad_dots, softmax};
 use crate::simd_vector::{Vector, VectorOf};
 use crate::{Block, HeadView, dispatch};
 use headwise_core::Result;
@@ -154,8 +154,8 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
         for (block, cells) in cells.chunks_exact_mut(block_len).enumerate() {
             let keys = head.keys(block);
             match visible.len() {
-                1 if V::LANES < CELL => quad_dots::<V, F, 1>(q, stride, keys, dim, &mut Ahead::default(), cells),
-                _ => quad_dots::<V, F, QUERIES>(q, stride, keys, dim, &mut Ahead::default(), cells),
+                1 if V::LANES < CELL => quad_dots::<V, F, 1, 0>(q, stride, keys, dim, None, cells),
+                _ => quad_dots::<V, F, QUERIES, 0>(q, stride, keys, dim, None, cells),
             }
         }
         hide(cells, block_len, slots, head.len, visible);
