@@ -147,12 +147,14 @@ fn dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     let whole = dim / V::LANES;
     assert!(q.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
     assert!(rows.iter().all(|row| row.len() == F::row_bytes(dim)));
+    // All lines of a row of each stream, a few with each vector: a core can wait for few at a time.
+    let lines = STREAMS * F::row_bytes(dim).div_ceil(64);
+    let asked = lines.div_ceil(whole.max(1));
     let mut sums = [[V::splat(0.0); QUAD]; Q];
     for c in 0..whole {
         let mut loaded = [V::splat(0.0); QUAD];
         if let Some(ahead) = ahead {
-            // As many lines as are read, of one stream after the other: few at a time, because a core can wait for few.
-            for line in c * vector_bytes * QUAD / 64..(c + 1) * vector_bytes * QUAD / 64 {
+            for line in c * asked..lines.min((c + 1) * asked) {
                 ahead.ask(line % STREAMS, line / STREAMS * 64, 1);
             }
         }

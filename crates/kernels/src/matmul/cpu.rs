@@ -35,6 +35,8 @@ const PART_WEIGHTS: usize = 64 * 1024;
 const WIDENING: usize = 4;
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// Weight rows of a part are a multiple of it where they are widened in registers.
+const REGISTER_ROWS: usize = 16;
 /// Weight rows of a tile: few enough for the second-level cache.
 const TILE_ROWS: usize = 32;
 
@@ -78,10 +80,18 @@ pub(super) fn multiply(level: Level, x: &[f32], cols: usize, products: &mut [Pro
 fn multiply_padded(level: Level, x: &[f32], m: usize, products: &mut [Product]) {
     let stride = x.len() / m;
     let weights = PART_WEIGHTS * (WIDENING + 1) / (WIDENING + m.min(X_ROWS));
-    let rows = (weights / stride).next_multiple_of(TILE_ROWS).max(TILE_ROWS);
+    let in_registers = m <= in_registers(level);
+    let rows = if in_registers {
+        // As many parts as give every thread the same: with five for two, one waits for a fifth of the time.
+        let all: usize = products.iter().map(|product| product.w.rows).sum();
+        let parts = all.div_ceil((weights / stride).max(1)).next_multiple_of(rayon::current_num_threads());
+        all.div_ceil(parts.max(1)).next_multiple_of(REGISTER_ROWS).max(REGISTER_ROWS)
+    } else {
+        (weights / stride).next_multiple_of(TILE_ROWS).max(TILE_ROWS)
+    };
     for_each_part(products, m, rows, X_ROWS, |mut part| {
         let x = &x[part.x.start * stride..part.x.end * stride];
-        if m <= in_registers(level) && stride == part.w.cols {
+        if in_registers && stride == part.w.cols {
             multiply_in_registers(level, x, &mut part);
         } else {
             TILE.with_borrow_mut(|buffer| multiply_tiles(level, x, stride, &mut part, buffer));

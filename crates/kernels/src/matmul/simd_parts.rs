@@ -80,7 +80,7 @@ pub(super) fn for_each_part(
     let parts = products.iter().map(|product| parts_of(product.w)).sum::<usize>();
     let shared = Shared { first: products.as_mut_ptr(), count: products.len(), borrowed: PhantomData };
     let shared = &shared;
-    (0..parts).into_par_iter().for_each(|mut number| {
+    (0..parts).into_par_iter().with_max_len(1).for_each(|mut number| {
         let mut index = 0;
         let (w, bias, out) = loop {
             let product = shared.product(index);
