@@ -23,9 +23,12 @@ const LINKS: usize = 1 << 19;
 /// Timings of each limit per [`Limits::measure`].
 const PASSES: usize = 5;
 
-/// Measures the limits again and again with the same buffer.
+/// Measures the limits again and again with the same buffers.
 pub struct Limits {
-    buffer: MmapMut,
+    /// In huge pages where the system has them, as caches are.
+    huge_pages: MmapMut,
+    /// In small ones.
+    small_pages: MmapMut,
 }
 
 /// Timings of both limits, with one pool.
@@ -33,36 +36,47 @@ pub struct Limits {
 pub struct Measured {
     /// Bytes per second, one number a pass.
     bandwidth: Vec<f64>,
+    /// The same from small pages.
+    small_pages: Vec<f64>,
     /// f32 operations per second, one number a timing.
     peak: Vec<f64>,
 }
 
 impl Limits {
-    /// Takes the memory, in huge pages where the system has them, as caches do, and touches every page.
+    /// Takes the memory and touches every page.
     pub fn new() -> Self {
-        let mut buffer = MmapMut::map_anon(BUFFER_BYTES).expect("memory");
+        let [mut huge_pages, mut small_pages] = [(); 2].map(|()| MmapMut::map_anon(BUFFER_BYTES).expect("memory"));
         #[cfg(target_os = "linux")]
-        let _ = buffer.advise(memmap2::Advice::HugePage);
-        bytemuck::cast_slice_mut(&mut buffer).fill(1.0f32);
-        Self { buffer }
+        {
+            let _ = huge_pages.advise(memmap2::Advice::HugePage);
+            let _ = small_pages.advise(memmap2::Advice::NoHugePage);
+        }
+        for buffer in [&mut huge_pages, &mut small_pages] {
+            bytemuck::cast_slice_mut(buffer).fill(1.0f32);
+        }
+        Self { huge_pages, small_pages }
     }
 
     /// Times a few passes on all threads of a pool.
     pub fn measure(&self, pool: &ThreadPool) -> Measured {
         let threads = pool.current_num_threads();
         let level = Level::detect();
-        let aligned: &[f32] = bytemuck::cast_slice(&self.buffer);
         // A multiple of what one round reads, whatever the vector.
         let round = STREAMS * VECTORS * 16;
-        let share = aligned.len() / threads / round * round;
+        let share = BUFFER_BYTES / 4 / threads / round * round;
+        let read = |buffer: &MmapMut| {
+            let numbers: &[f32] = bytemuck::cast_slice(buffer);
+            let seconds = time(pool, |thread| {
+                // Every number is a one, and sums of so few are exact: this is the proof that all were read.
+                assert_eq!(sum(level, &numbers[thread * share..][..share]), share as f32);
+            });
+            (threads * share * 4) as f64 / seconds
+        };
         let (_, lanes) = multiply(level, 0.5, 0);
         let mut measured = Measured::default();
         for _ in 0..PASSES {
-            let seconds = time(pool, |thread| {
-                // Every number is a one, and sums of so few are exact: this is the proof that all were read.
-                assert_eq!(sum(level, &aligned[thread * share..][..share]), share as f32);
-            });
-            measured.bandwidth.push((threads * share * 4) as f64 / seconds);
+            measured.bandwidth.push(read(&self.huge_pages));
+            measured.small_pages.push(read(&self.small_pages));
             let seconds = time(pool, |_| {
                 black_box(multiply(level, black_box(0.5), LINKS));
             });
@@ -77,6 +91,7 @@ impl Measured {
     pub fn and(&self, other: &Measured) -> Measured {
         Self {
             bandwidth: [&self.bandwidth[..], &other.bandwidth].concat(),
+            small_pages: [&self.small_pages[..], &other.small_pages].concat(),
             peak: [&self.peak[..], &other.peak].concat(),
         }
     }
@@ -84,6 +99,11 @@ impl Measured {
     /// Median bytes per second.
     pub fn bandwidth(&self) -> f64 {
         median(self.bandwidth.clone())
+    }
+
+    /// The same from small pages.
+    pub fn small_pages(&self) -> f64 {
+        median(self.small_pages.clone())
     }
 
     /// Most f32 operations per second, a multiply-add counting as two. Not the median: between registers only other programs slow a

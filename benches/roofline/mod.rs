@@ -111,9 +111,15 @@ impl<'c> Group<'c> {
             let limits = before.and(&MACHINE.limits.measure(pool));
             // Criterion's warm-up comes first.
             let samples = seconds.split_off(seconds.len().saturating_sub(self.samples));
-            let (bandwidth, peak) = (limits.bandwidth(), limits.peak());
-            let shape = shape.into();
-            self.rows.push(Row { shape, threads, seconds: median(samples), work, bandwidth, peak });
+            self.rows.push(Row {
+                shape: shape.into(),
+                threads,
+                seconds: median(samples),
+                work,
+                bandwidth: limits.bandwidth(),
+                small_pages: limits.small_pages(),
+                peak: limits.peak(),
+            });
         }
     }
 

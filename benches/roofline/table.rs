@@ -22,6 +22,8 @@ pub struct Row {
     pub work: Work,
     /// Bytes per second that as many threads read from memory, measured beside it.
     pub bandwidth: f64,
+    /// The same where it lies in small pages.
+    pub small_pages: f64,
     /// f32 operations per second of as many threads, measured beside it.
     pub peak: f64,
 }
@@ -80,8 +82,14 @@ fn markdown(group: &str, rows: &[Row]) -> String {
     threads.dedup();
     let limits = threads.into_iter().map(|threads| {
         let of = |limit: fn(&Row) -> f64| median(rows.iter().filter(|row| row.threads == threads).map(limit).collect());
-        let (bandwidth, peak) = (of(|row| row.bandwidth) / 1e9, of(|row| row.peak) / 1e9);
-        format!("{threads} thread{}: {bandwidth:.1} GB/s, {peak:.0} GFLOP/s", if threads == 1 { "" } else { "s" })
+        let [bandwidth, small, peak] = [of(|row| row.bandwidth), of(|row| row.small_pages), of(|row| row.peak)];
+        format!(
+            "{threads} thread{}: {:.1} GB/s (from small pages {:.1}), {:.0} GFLOP/s",
+            if threads == 1 { "" } else { "s" },
+            bandwidth / 1e9,
+            small / 1e9,
+            peak / 1e9
+        )
     });
     text + "\nLimits measured beside it: " + &limits.collect::<Vec<_>>().join("; ") + ".\n"
 }
@@ -115,6 +123,7 @@ impl Row {
             "bytesPerSecond": bytes,
             "operationsPerSecond": operations,
             "bandwidth": self.bandwidth,
+            "bandwidthOfSmallPages": self.small_pages,
             "peak": self.peak,
             "shareOfBandwidth": bytes / self.bandwidth,
             "shareOfPeak": operations / self.peak,
