@@ -184,6 +184,13 @@ impl Slab {
 
     #[cfg(unix)]
     fn discard(&self, range: Range<usize>) -> bool {
+        // A huge page of which a part is discarded stays whole in memory until that runs short, unless it was split before: which this does, as far
+        // as the range reaches into huge pages without covering them.
+        #[cfg(target_os = "linux")]
+        // SAFETY: the range lies in the map; the advice is about when to swap pages out, not about their bytes.
+        unsafe {
+            libc::madvise(self.map.as_mut_ptr().add(range.start).cast(), range.len(), libc::MADV_COLD);
+        }
         // SAFETY: `give_back` passes whole pages of free blocks; no extent of them exists and none can appear under `&mut self`,
         // so no reference sees its bytes change. What is read there later is still initialized: zeroes, or the old bytes.
         let advised =
