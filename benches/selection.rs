@@ -32,7 +32,7 @@ fn scoring(criterion: &mut Criterion) {
     for rows in [8, 32] {
         let queries = noise(rows * SMOLLM2.query_heads() * SMOLLM2.head_dim);
         let positions: Vec<u32> = (SLOTS - rows..SLOTS).map(|position| position as u32).collect();
-        let kernel = WindowScores { rows: RowReduce::Mean };
+        let kernel = WindowScores { rows: RowReduce::Mean, fade: 1.0 };
         let work = Work { bytes: keys, operations: 2 * rows * SMOLLM2.group * HEADS * SLOTS * SMOLLM2.head_dim };
         group.bench(&format!("window_scores, {rows} rows"), work, || {
             let window = Window { queries: &queries, positions: &positions, query_heads: 9, scale: 0.125 };

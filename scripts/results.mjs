@@ -1,4 +1,4 @@
-// Regenerates docs/results.json and docs/results.md: the policies on the needle tasks. Usage: npm run results
+// Regenerates docs/results.json and docs/results.md: the policies on the needle tasks. Usage: npm run results [-- --only POLICY,…], the rows of these alone.
 // An interrupted run goes on where it was (reports/results-*.json.journal); a changed engine wants `npm run results -- --fresh`.
 
 import { spawnSync } from 'node:child_process'
@@ -143,27 +143,43 @@ number of slots and so the same bytes, but for what blocks round up and for \`fa
 ${sections.join('\n')}`
 }
 
+/** Fresh rows in the places of those that they are the same cells as. @param {Summary} before @param {Summary} fresh @returns {Summary} */
+function merged(before, fresh) {
+  const cell = (/** @type {Row} */ { policy, keep, mode, task }) => [policy, keep, mode, task].join()
+  const by = new Map(fresh.rows.map((row) => [cell(row), row]))
+  const date = [...new Set([...before.date.split(' and '), ...fresh.date.split(' and ')])].join(' and ')
+  return { ...before, date, rows: before.rows.map((row) => by.get(cell(row)) ?? row) }
+}
+
 function main() {
   setup()
+  const [flag, names, ...rest] = process.argv.slice(2)
+  const only = flag === '--only' ? names?.split(',') : undefined
+  const others = only ? rest : process.argv.slice(2)
   const model = process.env.HEADWISE_MODEL ? ['--model', process.env.HEADWISE_MODEL] : []
-  const parts = RUNS.map((run) => {
-    const out = path.join(root, `reports/results-${run.lengths.join('-')}.json`)
+  const parts = RUNS.flatMap((run) => {
+    const policies = run.policies.filter((policy) => only?.includes(policy) ?? true)
+    if (policies.length === 0) return []
+    const out = path.join(root, `reports/results-${run.lengths.join('-')}${only ? '-only' : ''}.json`)
     const args = [
       path.join(root, 'dist/cli/main.js'),
-      ...command(run),
+      ...command({ ...run, policies }),
+      ...(only ? ['--no-baselines'] : []),
       ...model,
       '--out',
       out,
-      ...process.argv.slice(2),
+      ...others,
     ]
     const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' })
     if (status !== 0) process.exit(status ?? 1)
-    return JSON.parse(readFileSync(out, 'utf8'))
+    return [JSON.parse(readFileSync(out, 'utf8'))]
   })
-  const short = summary(parts)
+  if (parts.length === 0) throw new Error(`${names} is none of the policies: ${[...FIRST, ...LATER].join(', ')}`)
+  const file = path.join(root, 'docs/results.json')
+  const short = only ? merged(JSON.parse(readFileSync(file, 'utf8')), summary(parts)) : summary(parts)
   const lines = short.rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n')
   const json = JSON.stringify({ ...short, rows: [] }, null, 1).replace('"rows": []', `"rows": [\n${lines}\n ]`)
-  writeFileSync(path.join(root, 'docs/results.json'), `${json}\n`)
+  writeFileSync(file, `${json}\n`)
   writeFileSync(path.join(root, 'docs/results.md'), page(short))
 }
 

@@ -320,6 +320,10 @@ recent?: number | undefined,
  */
 rows?: RowReduce | undefined, 
 /**
+ * What is left of a row's attention for each row behind it, in (0, 1]. Default 1: all count alike.
+ */
+fade?: number | undefined, 
+/**
  * What attention is multiplied with, before the group is reduced. Default: nothing.
  */
 weight?: Weight | undefined, 
@@ -477,6 +481,10 @@ recent?: number | undefined,
  * How the window's rows are reduced. Default `"mean"`.
  */
 rows?: RowReduce | undefined, 
+/**
+ * What is left of a row's attention for each row behind it, in (0, 1]. Default 1: all count alike.
+ */
+fade?: number | undefined, 
 /**
  * What attention is multiplied with, before the group is reduced. Default: nothing.
  */
@@ -716,6 +724,10 @@ recent?: number | undefined,
  * How the window's rows are reduced. Default `"mean"`.
  */
 rows?: RowReduce | undefined, 
+/**
+ * What is left of a row's attention for each row behind it, in (0, 1]. Default 1: all count alike.
+ */
+fade?: number | undefined, 
 /**
  * What attention is multiplied with, before the group is reduced. Default: nothing.
  */
@@ -1057,6 +1069,10 @@ recent?: number | undefined,
  */
 rows?: RowReduce | undefined, 
 /**
+ * What is left of a row's attention for each row behind it, in (0, 1]. Default 1: all count alike.
+ */
+fade?: number | undefined, 
+/**
  * What attention is multiplied with, before the group is reduced. Default: nothing.
  */
 weight?: Weight | undefined, 
@@ -1362,16 +1378,21 @@ length?: number | undefined, };
  * Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by the length of its value, the best
  * of the whole cache.
  *
- * s_j = max over the last `window` queries and the query heads of a KV head of a_j · ‖v_j‖₂; then look-ahead,
- * s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation next. All layers and
- * heads compete, after each layer's scores are divided by their sum. The first `sinks` tokens stay: their values are small and so are their scores, but
- * attention that they had would go elsewhere without them. Why, and what was tried: docs/lookahead.md.
+ * s_j = max over the last `window` queries and the query heads of a KV head of fade^n · a_j · ‖v_j‖₂, n queries being later than the one that looks: the
+ * question is near the end, what the text is about is not. Then look-ahead, s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the
+ * start of a span now will want its continuation next. All layers and heads compete with the scores that they have: long values are where much of the
+ * output is made. The first `sinks` tokens stay: their values are small and so are their scores, but attention that they had would go elsewhere without
+ * them. Why, and what was tried: docs/lookahead.md.
  */
 export type LookaheadPolicy = { 
 /**
- * Last prompt tokens whose queries vote. Default 16.
+ * Last prompt tokens whose queries vote. Default 64.
  */
 window?: number | undefined, 
+/**
+ * What is left of a vote for each later one, in (0, 1]. Default 0.97.
+ */
+fade?: number | undefined, 
 /**
  * Last tokens that stay in any case. Default 8.
  */
@@ -1619,6 +1640,10 @@ recent?: number | undefined,
  * How the window's rows are reduced. Default `"mean"`.
  */
 rows?: RowReduce | undefined, 
+/**
+ * What is left of a row's attention for each row behind it, in (0, 1]. Default 1: all count alike.
+ */
+fade?: number | undefined, 
 /**
  * What attention is multiplied with, before the group is reduced. Default: nothing.
  */
@@ -1924,6 +1949,10 @@ recent?: number | undefined,
  * How the window's rows are reduced. Default `"mean"`.
  */
 rows?: RowReduce | undefined, 
+/**
+ * What is left of a row's attention for each row behind it, in (0, 1]. Default 1: all count alike.
+ */
+fade?: number | undefined, 
 /**
  * What attention is multiplied with, before the group is reduced. Default: nothing.
  */

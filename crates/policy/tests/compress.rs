@@ -176,16 +176,18 @@ fn specs() -> impl Strategy<Value = Value> {
         Just(json!({ "kind": "lookAhead", "span": 5 })),
     ];
     let choice = |words: &'static [&'static str]| prop::sample::select(words);
+    let fade = prop::sample::select(&[1.0, 0.9][..]);
     let snap = (
         1usize..12,
         pools,
         choice(&["mean", "max", "l2", "sum"]),
         choice(&["mean", "max", "sum"]),
         any::<bool>(),
+        fade,
     )
-        .prop_map(|(window, pool, rows, group, first)| {
+        .prop_map(|(window, pool, rows, group, first, fade)| {
             let order = if first { "groupFirst" } else { "poolFirst" };
-            json!({ "kind": "snapKV", "window": window, "pool": pool, "rows": rows, "group": group, "order": order })
+            json!({ "kind": "snapKV", "window": window, "pool": pool, "rows": rows, "group": group, "order": order, "fade": fade })
         });
     // Every registered scorer with its defaults, windows cut down to these small caches.
     let registered = (prop::sample::select(Scorer::KINDS), 2usize..12, 1usize..9).prop_map(|(kind, window, length)| {

@@ -196,6 +196,24 @@ fn la_prox_is_attention_times_what_the_value_becomes() {
 }
 
 #[test]
+fn lookahead_is_the_formula_of_its_page() {
+    for (window, fade, recent, span, decay) in [(24, 0.97, 8, 24, 0.9), (32, 0.8, 1, 3, 1.0)] {
+        let options = json!({ "kind": "lookahead", "budget": { "keep": 0.5 }, "window": window, "fade": fade, "recent": recent, "span": span, "decay": decay });
+        let scorer = policy(options).scorer;
+        for layer in layers() {
+            let got = with(&layer, 40, |input| scorer.score(input)).unwrap();
+            let expected = oracle::lookahead::score(&layer, window, fade, recent, span, decay);
+            for (got, expected) in got.iter().zip(&expected) {
+                let pairs = || got.iter().map(|&x| f64::from(x)).zip(expected);
+                assert!(
+                    pairs().count() == layer.len - recent && pairs().all(|(a, b)| (a - b).abs() <= 2e-6 * b.max(1.0))
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn rest_kv_is_the_change_of_the_output() {
     use oracle::rest_kv::{Order, property_removal, score};
     // A steep beta, so that widths and shifts differ.

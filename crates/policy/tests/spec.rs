@@ -55,12 +55,13 @@ fn ada_kv_composes_over_any_base_and_takes_the_budget_from_either() {
 fn lookahead_is_weighed_attention_over_the_whole_cache() {
     let policy = PolicySpec::named("lookahead").unwrap().with_budget(Budget::Keep(0.05)).resolve().unwrap();
     let Scorer::SnapKV(snap) = &policy.scorer else { panic!("{:?}", policy.scorer) };
-    assert_eq!((snap.window, snap.recent, snap.rows, snap.group), (16, Some(8), RowReduce::Max, GroupReduce::Max));
+    assert_eq!((snap.window, snap.fade, snap.recent), (64, 0.97, Some(8)));
+    assert_eq!((snap.rows, snap.group), (RowReduce::Max, GroupReduce::Max));
     assert_eq!(
         (snap.pool, snap.weight),
         (Pooling::LookAhead { span: 24, decay: 0.9 }, Some(Weight { by: WeightBy::Value, norm: Norm::L2 }))
     );
-    assert_eq!(policy.selector, Selector::AcrossLayers(AcrossLayers { floor: 0.0, normalize: true }));
+    assert_eq!(policy.selector, Selector::AcrossLayers(AcrossLayers { floor: 0.0, normalize: false }));
     assert_eq!(policy.protect.sinks, 4);
 }
 
@@ -115,6 +116,7 @@ fn options_out_of_their_range_are_refused_with_their_value() {
         (r#"{"kind":"snapKV","window":5000,"budget":{"keep":1}}"#, "snapKV.window"),
         (r#"{"kind":"snapKV","pool":{"kind":"average","kernel":4},"budget":{"keep":1}}"#, "snapKV.pool.kernel"),
         (r#"{"kind":"lookahead","decay":0,"budget":{"keep":1}}"#, "snapKV.pool.decay"),
+        (r#"{"kind":"lookahead","fade":1.5,"budget":{"keep":1}}"#, "snapKV.fade"),
         (r#"{"kind":"adaKV","floor":1.1,"budget":{"keep":1}}"#, "acrossHeads.floor"),
         (r#"{"kind":"kvCrush","share":1.5,"budget":{"keep":1}}"#, "crush.share"),
         (

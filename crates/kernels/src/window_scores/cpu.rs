@@ -1,7 +1,7 @@
 //! Window scores on the CPU: four rows of logits at a time over all slots, softmax in place, reduced into the result. Query heads in
 //! parallel.
 
-use super::{GroupReduce, RowReduce, SUMS, Window, WindowScores};
+use super::{GroupReduce, RowReduce, SUMS, Window, WindowScores, faded};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
 use crate::simd::Level;
@@ -16,7 +16,7 @@ use std::cell::RefCell;
 #[derive(Debug, Clone, Copy)]
 enum Output {
     /// One number a slot.
-    Reduced(RowReduce),
+    Reduced(WindowScores),
     /// All of them, `[rows][slots]`.
     Rows,
     /// [`SUMS`] numbers a slot, `[SUMS][slots]`.
@@ -38,7 +38,7 @@ pub fn window_scores<B: Block>(
     head: HeadView<'_, B>,
     slot_positions: &[u32],
 ) -> Result<Vec<f32>> {
-    scores(level, Output::Reduced(kernel.rows), window, kv_head, kv_heads, head, slot_positions)
+    scores(level, Output::Reduced(kernel), window, kv_head, kv_heads, head, slot_positions)
 }
 
 /// See [`super::window_rows`].
@@ -143,6 +143,7 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
     };
     cells.fill(0.0);
     sums.fill(0.0);
+    let count = visible.len();
     for (first, visible) in (0..).step_by(QUERIES).zip(visible.chunks(QUERIES)) {
         for (i, row) in q.chunks_exact_mut(stride).enumerate() {
             // A row beyond the last one is zeros, and is left out below.
@@ -165,13 +166,14 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
         let (mut max, mut total, mut factors) = ([f32::NEG_INFINITY; CELL], [0.0; CELL], [0.0; CELL]);
         softmax::<V>(cells, &mut max, &mut total, &mut factors);
         let mut inverse = [0.0; CELL];
+        let fade = if let Output::Reduced(kernel) = output { kernel.fade } else { 1.0 };
         for (i, inverse) in inverse.as_chunks_mut::<QUAD>().0.iter_mut().enumerate().take(visible.len()) {
             let [a, b, c, d] = [0, 1, 2, 3].map(|s| total[i * QUAD + s]);
             let total = (a + b) + (c + d);
-            inverse.fill(if total == 0.0 { 0.0 } else { 1.0 / total });
+            inverse.fill(if total == 0.0 { 0.0 } else { faded(fade, first + i, count) / total });
         }
         match output {
-            Output::Reduced(rows) => add::<V>(rows, cells, &inverse, sums),
+            Output::Reduced(kernel) => add::<V>(kernel.rows, cells, &inverse, sums),
             Output::Sums => {
                 // ln p = (logit - max) - ln(total), in this order: the difference of large numbers is exact. A row that sees nothing has no max.
                 let mut logs = [0.0; CELL];
@@ -189,12 +191,11 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
         }
     }
     let rows = match output {
-        Output::Reduced(rows) => rows,
+        Output::Reduced(kernel) => kernel.rows,
         Output::Sums => RowReduce::Sum,
         Output::Rows => return,
     };
     // The four rows of every cell.
-    let count = visible.len() as f32;
     let block_cells = block_len / CELL;
     for (sums, out) in sums.chunks_exact(len).zip(out.chunks_exact_mut(head.len)) {
         for (q, cell) in sums.as_chunks::<CELL>().0.iter().enumerate() {
@@ -203,7 +204,7 @@ fn query_head_scores<V: Vector, F: Format, B: Block>(
             for (s, out) in out[slot.min(end)..end].iter_mut().enumerate() {
                 let [a, b, c, d] = [0, 1, 2, 3].map(|i| cell[i * QUAD + s]);
                 *out = match rows {
-                    RowReduce::Mean => ((a + b) + (c + d)) / count,
+                    RowReduce::Mean => ((a + b) + (c + d)) / count as f32,
                     RowReduce::Sum => (a + b) + (c + d),
                     RowReduce::L2 => ((a + b) + (c + d)).sqrt(),
                     RowReduce::Max => a.max(b).max(c.max(d)),

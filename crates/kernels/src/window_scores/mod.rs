@@ -50,10 +50,12 @@ pub struct Window<'a> {
 }
 
 /// The kernel and its options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WindowScores {
     /// Reduction over the rows of the window.
     pub rows: RowReduce,
+    /// What is left of a row's probabilities, before the reduction, for each row behind it, in (0, 1]. 1: all rows count alike.
+    pub fade: f32,
 }
 
 impl WindowScores {
@@ -70,8 +72,16 @@ impl WindowScores {
         head: HeadView<'_, B>,
         slot_positions: &[u32],
     ) -> Result<Vec<f32>> {
+        if !(self.fade > 0.0 && self.fade <= 1.0) {
+            return Err(Error::invalid("fade", self.fade, "a number in (0, 1]"));
+        }
         cpu::window_scores(Level::detect(), *self, window, kv_head, kv_heads, head, slot_positions)
     }
+}
+
+/// What is left of row `row` of `rows`.
+fn faded(fade: f32, row: usize, rows: usize) -> f32 {
+    f64::from(fade).powi((rows - 1 - row) as i32) as f32
 }
 
 /// The softmax rows themselves, `[group][rows][head.len]`, of KV head `kv_head` of `kv_heads`: what [`WindowScores::run`] reduces.

@@ -31,7 +31,10 @@ pub fn window_scores<B: Block>(
                 logits.iter().map(|x| (x - max).exp()).collect()
             };
             let total: f64 = weights.iter().sum();
-            rows.push(weights.into_iter().map(|w| if total == 0.0 { 0.0 } else { w / total }).collect::<Vec<_>>());
+            let fade = f64::from(kernel.fade).powi((window.positions.len() - 1 - row) as i32);
+            rows.push(
+                weights.into_iter().map(|w| if total == 0.0 { 0.0 } else { fade * w / total }).collect::<Vec<_>>(),
+            );
         }
         for slot in 0..head.len {
             let column: Vec<f64> = rows.iter().map(|row| row[slot]).collect();

@@ -155,7 +155,7 @@ fn every_level_gives_the_same_bits_for_any_number_of_threads() {
             });
             assert_same_for_any_threads(|| {
                 let window = Window { queries: &q, positions: &positions, query_heads: 9, scale: 0.125 };
-                let kernel = WindowScores { rows: RowReduce::Mean };
+                let kernel = WindowScores { rows: RowReduce::Mean, fade: 1.0 };
                 window_scores::cpu::window_scores(level, kernel, &window, 2, 3, views[2], &slots).expect("valid")
             });
         }
@@ -182,7 +182,7 @@ fn window_scores_of_hard_numbers_equal_their_reference() {
         for scale in [0.0, 0.25, -0.25] {
             let window = Window { queries: &queries, positions: &positions, query_heads: group, scale };
             for rows in [RowReduce::Mean, RowReduce::Max, RowReduce::L2, RowReduce::Sum] {
-                let kernel = WindowScores { rows };
+                let kernel = WindowScores { rows, fade: 1.0 };
                 let expected = window_scores::reference::window_scores(kernel, &window, 0, 1, head.view(), &slots);
                 for level in levels() {
                     let got = window_scores::cpu::window_scores(level, kernel, &window, 0, 1, head.view(), &slots);

@@ -32,8 +32,8 @@ fn window_scores_equal_their_reference() {
                 let first = slots[head.len - 1].saturating_sub(2 * shape.rows as u32);
                 let rows = positions(first, shape.rows, &mut noise);
                 let window = Window { queries: &queries, positions: &rows, query_heads, scale: 0.4 };
-                for rows in ROWS {
-                    let kernel = WindowScores { rows };
+                for (rows, fade) in ROWS.into_iter().zip([1.0, 0.97, 0.5, 1e-3]) {
+                    let kernel = WindowScores { rows, fade };
                     let expected = window_scores::reference::window_scores(
                         kernel,
                         &window,
@@ -80,7 +80,7 @@ fn window_rows_are_those_that_window_scores_reduce() {
                     // The sum over a window of one row is the row.
                     let queries = &queries[i * width..][..width];
                     let one = Window { queries, positions: std::slice::from_ref(row), query_heads, scale: 0.4 };
-                    let kernel = WindowScores { rows: RowReduce::Sum };
+                    let kernel = WindowScores { rows: RowReduce::Sum, fade: 1.0 };
                     let expected = window_scores::reference::window_scores(
                         kernel,
                         &one,
@@ -141,7 +141,8 @@ fn the_probabilities_of_a_window_row_sum_to_one_and_stop_at_its_position() {
     for position in [7, 8, 506, 2000] {
         let queries = noise.numbers(3 * 64);
         let window = Window { queries: &queries, positions: &[position], query_heads: 3, scale: 0.2 };
-        let scores = WindowScores { rows: RowReduce::Sum }.run(&window, 0, 1, head.view(), &slots).expect("valid");
+        let scores =
+            WindowScores { rows: RowReduce::Sum, fade: 1.0 }.run(&window, 0, 1, head.view(), &slots).expect("valid");
         for row in scores.chunks(500) {
             let visible = slots.partition_point(|&slot| slot <= position);
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -149,7 +150,8 @@ fn the_probabilities_of_a_window_row_sum_to_one_and_stop_at_its_position() {
         }
     }
     let early = Window { queries: &[1.0; 64], positions: &[6], query_heads: 1, scale: 0.2 };
-    let scores = WindowScores { rows: RowReduce::Mean }.run(&early, 0, 1, head.view(), &slots).expect("valid");
+    let scores =
+        WindowScores { rows: RowReduce::Mean, fade: 1.0 }.run(&early, 0, 1, head.view(), &slots).expect("valid");
     assert!(scores.iter().all(|&p| p == 0.0), "a row before all slots adds nothing");
 }
 
@@ -163,7 +165,7 @@ fn window_scores_are_the_same_for_any_number_of_threads() {
     let rows: Vec<u32> = (868..900).collect();
     assert_same_for_any_threads(|| {
         let window = Window { queries: &queries, positions: &rows, query_heads: 9, scale: 0.125 };
-        WindowScores { rows: RowReduce::Mean }.run(&window, 1, 3, head.view(), &slots).expect("valid")
+        WindowScores { rows: RowReduce::Mean, fade: 1.0 }.run(&window, 1, 3, head.view(), &slots).expect("valid")
     });
 }
 
@@ -172,7 +174,7 @@ fn windows_that_do_not_fit_are_refused() {
     let layout = BlockLayout { codec: Codec::F16, head_dim: 16, slots: 8 };
     let head = Head::noise(layout, 10, &mut Noise(23));
     let slots: Vec<u32> = (0..10).collect();
-    let kernel = WindowScores { rows: RowReduce::Max };
+    let kernel = WindowScores { rows: RowReduce::Max, fade: 1.0 };
     let good = Window { queries: &[0.0; 64], positions: &[8, 9], query_heads: 2, scale: 1.0 };
     let fails = |window: Window, kv_head: usize, kv_heads: usize, slots: &[u32]| {
         kernel.run(&window, kv_head, kv_heads, head.view(), slots).is_err()
@@ -188,6 +190,9 @@ fn windows_that_do_not_fit_are_refused() {
     assert!(fails(Window { queries: &[0.0; 63], ..good }, 0, 1, &slots));
     assert!(fails(Window { query_heads: usize::MAX, ..good }, 0, 1, &slots));
     assert!(fails(Window { scale: f32::INFINITY, ..good }, 0, 1, &slots));
+    for fade in [0.0, -0.5, 1.001, f32::NAN] {
+        assert!(WindowScores { fade, ..kernel }.run(&good, 0, 1, head.view(), &slots).is_err());
+    }
     let empty = headwise_kernels::HeadView { len: 0, ..head.view() };
     assert_eq!(kernel.run(&good, 0, 1, empty, &[]), Ok(vec![]));
 }

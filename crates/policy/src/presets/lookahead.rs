@@ -9,16 +9,20 @@ use crate::{AcrossLayers, Common, GroupReduce, Norm, Pooling, Protect, RowReduce
 /// Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by the length of its value, the best
 /// of the whole cache.
 ///
-/// s_j = max over the last `window` queries and the query heads of a KV head of a_j · ‖v_j‖₂; then look-ahead,
-/// s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the start of a span now will want its continuation next. All layers and
-/// heads compete, after each layer's scores are divided by their sum. The first `sinks` tokens stay: their values are small and so are their scores, but
-/// attention that they had would go elsewhere without them. Why, and what was tried: docs/lookahead.md.
+/// s_j = max over the last `window` queries and the query heads of a KV head of fade^n · a_j · ‖v_j‖₂, n queries being later than the one that looks: the
+/// question is near the end, what the text is about is not. Then look-ahead, s'_j = max over 0 ≤ d ≤ span of decay^d · s_(j−d): a head that attends to the
+/// start of a span now will want its continuation next. All layers and heads compete with the scores that they have: long values are where much of the
+/// output is made. The first `sinks` tokens stay: their values are small and so are their scores, but attention that they had would go elsewhere without
+/// them. Why, and what was tried: docs/lookahead.md.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct LookaheadPolicy {
-    /// Last prompt tokens whose queries vote. Default 16.
+    /// Last prompt tokens whose queries vote. Default 64.
     #[ts(optional, as = "Option<_>")]
     pub window: usize,
+    /// What is left of a vote for each later one, in (0, 1]. Default 0.97.
+    #[ts(optional, as = "Option<_>")]
+    pub fade: f64,
     /// Last tokens that stay in any case. Default 8.
     #[ts(optional, as = "Option<_>")]
     pub recent: usize,
@@ -46,7 +50,16 @@ impl Describe for LookaheadPolicy {
 
 impl Default for LookaheadPolicy {
     fn default() -> Self {
-        Self { window: 16, recent: 8, sinks: 4, span: 24, decay: 0.9, floor: 0.0, common: Common::default() }
+        Self {
+            window: 64,
+            fade: 0.97,
+            recent: 8,
+            sinks: 4,
+            span: 24,
+            decay: 0.9,
+            floor: 0.0,
+            common: Common::default(),
+        }
     }
 }
 
@@ -56,6 +69,7 @@ impl Expand for LookaheadPolicy {
             window: self.window,
             recent: Some(self.recent),
             rows: RowReduce::Max,
+            fade: self.fade,
             weight: Some(Weight { by: WeightBy::Value, norm: Norm::L2 }),
             group: GroupReduce::Max,
             pool: Pooling::LookAhead { span: self.span, decay: self.decay },
@@ -64,7 +78,7 @@ impl Expand for LookaheadPolicy {
         let mut common = self.common.clone();
         common.protect = common.protect.merged(&Protect { sinks: self.sinks, ..Protect::default() });
         Ok(CustomPolicy {
-            selector: AcrossLayers { floor: self.floor, ..AcrossLayers::default() }.into(),
+            selector: AcrossLayers { floor: self.floor, normalize: false, ..AcrossLayers::default() }.into(),
             common,
             ..CustomPolicy::new(scorer)
         })

@@ -30,6 +30,9 @@ pub struct SnapKV {
     /// How the window's rows are reduced. Default `"mean"`.
     #[ts(optional, as = "Option<_>")]
     pub rows: RowReduce,
+    /// What is left of a row's attention for each row behind it, in (0, 1]. Default 1: all count alike.
+    #[ts(optional, as = "Option<_>")]
+    pub fade: f64,
     /// What attention is multiplied with, before the group is reduced. Default: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
@@ -60,6 +63,7 @@ impl Default for SnapKV {
             window: 32,
             recent: None,
             rows: RowReduce::Mean,
+            fade: 1.0,
             weight: None,
             group: GroupReduce::Mean,
             pool: Pooling::Max { kernel: 7 },
@@ -179,11 +183,11 @@ impl SnapKV {
         if open == 0 {
             return Ok(Vec::new());
         }
-        let kernel = WindowScores { rows: self.rows.into() };
+        let kernel = WindowScores { rows: self.rows.into(), fade: self.fade as f32 };
         let attention = match weights {
             Some(Weights { by: WeightBy::Change, output: Some(norms), .. }) => {
                 let rows = attention::changes(layer, "snapKV", self.window, head, norms)?;
-                rows.iter().flat_map(|rows| self.rows.reduce(rows)).collect()
+                rows.iter().flat_map(|rows| self.rows.reduce(rows, self.fade)).collect()
             }
             weights => {
                 let mut attention =
@@ -223,11 +227,12 @@ impl Pooling {
 }
 
 impl RowReduce {
-    /// `[rows][slots]` to `[slots]`.
-    fn reduce(self, rows: &[Vec<f32>]) -> Vec<f32> {
+    /// `[rows][slots]` to `[slots]`, each row times `fade` for every row behind it.
+    fn reduce(self, rows: &[Vec<f32>], fade: f64) -> Vec<f32> {
         let mut reduced = vec![0.0f32; rows.first().map_or(0, Vec::len)];
-        for row in rows {
-            for (sum, &x) in reduced.iter_mut().zip(row) {
+        for (row, behind) in rows.iter().zip((0..rows.len() as i32).rev()) {
+            let left = fade.powi(behind) as f32;
+            for (sum, x) in reduced.iter_mut().zip(row.iter().map(|x| x * left)) {
                 match self {
                     Self::Mean | Self::Sum => *sum += x,
                     Self::Max => *sum = sum.max(x),
@@ -280,6 +285,9 @@ impl Score for SnapKV {
 
     fn validate(&self) -> Result<()> {
         checks::window("snapKV.window", self.window, 1)?;
+        if !(self.fade > 0.0 && self.fade <= 1.0) {
+            return Err(Error::invalid("snapKV.fade", self.fade, "more than 0, at most 1"));
+        }
         match self.pool {
             Pooling::Average { kernel } | Pooling::Max { kernel } if kernel % 2 == 0 || kernel > 4095 => {
                 Err(Error::invalid("snapKV.pool.kernel", kernel, "odd, at most 4095"))

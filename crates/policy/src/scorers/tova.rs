@@ -40,7 +40,7 @@ impl Score for Tova {
         let (queries, positions) = layer.window("tova", 1)?;
         let (query_heads, kv_heads) = (layer.shape.query_heads(), layer.heads.len());
         let window = Window { queries, positions, query_heads, scale: layer.scale };
-        let kernel = WindowScores { rows: window_scores::RowReduce::Mean };
+        let kernel = WindowScores { rows: window_scores::RowReduce::Mean, fade: 1.0 };
         let open = layer.slots_before(0, layer.seen.saturating_sub(1));
         let mut mean = vec![0.0; open];
         for (head, view) in layer.heads.iter().enumerate() {

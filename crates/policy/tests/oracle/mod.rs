@@ -21,6 +21,7 @@ pub mod kv_crush;
 pub mod kvzip;
 pub mod la_prox;
 pub mod lava;
+pub mod lookahead;
 pub mod mix_kv;
 pub mod nacl;
 pub mod refree_kv;
