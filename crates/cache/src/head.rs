@@ -3,8 +3,8 @@
 use headwise_core::Rotation;
 use headwise_kernels::{self as kernels, Block, BlockLayout, HeadView};
 
-use crate::codec::encode;
 use crate::mmap::BlockHandle;
+use headwise_kernels::encode;
 
 /// What is appended to one head: row `i` is `keys[i * stride..][..head_dim]`, and has position `first_position + i`.
 #[derive(Clone, Copy)]

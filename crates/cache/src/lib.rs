@@ -5,7 +5,6 @@
 //! frees goes back to the pool at once and to the operating system with [`BlockPool::trim`]. No policy is known here.
 
 mod cache;
-mod codec;
 mod head;
 mod mmap;
 mod pool;

@@ -4,7 +4,9 @@
 pub mod attend;
 mod cache_lines;
 pub mod compact;
+pub mod encode;
 mod format;
+pub mod gpu;
 pub mod image_norms;
 pub mod key_norm;
 pub mod matmul;
@@ -23,6 +25,7 @@ pub mod window_scores;
 pub use attend::{attend, attend_batch};
 pub use cache_lines::CacheLines;
 pub use compact::compact;
+pub use encode::encode;
 pub use image_norms::image_norms;
 pub use key_norm::key_norm;
 pub use pool1d::Pool1d;

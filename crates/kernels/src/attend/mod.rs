@@ -16,6 +16,7 @@
 
 mod columns;
 pub mod cpu;
+pub mod cuda;
 mod decode;
 mod partial;
 mod prefill;

@@ -2,6 +2,7 @@
 //! overwritten before it is read.
 
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use crate::BlockLayout;

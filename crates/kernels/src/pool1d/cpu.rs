@@ -25,9 +25,7 @@ fn body(pool: Pool1d, scores: &[f32]) -> Vec<f32> {
         }
         Pool1d::LookAhead { span, decay } => {
             let mut out = scores.to_vec();
-            for d in 1..=span.min(n.saturating_sub(1)) {
-                // Never 0, so that a faded infinity stays one.
-                let weight = ((decay as f64).powi(d as i32) as f32).max(f32::MIN_POSITIVE);
+            for (d, weight) in (1..=span.min(n.saturating_sub(1))).zip(super::weights(decay)) {
                 for (out, &x) in out[d..].iter_mut().zip(scores) {
                     let faded = weight * x;
                     *out = if faded > *out { faded } else { *out };

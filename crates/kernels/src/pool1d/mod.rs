@@ -5,6 +5,7 @@
 //! to the start of a span will want its continuation next.
 
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use headwise_core::{Error, Result};
@@ -57,6 +58,11 @@ impl Pool1d {
             _ => Ok(()),
         }
     }
+}
+
+/// What look-ahead leaves after 1, 2, … slots. Never 0, so that a faded infinity stays one.
+fn weights(decay: f32) -> impl Iterator<Item = f32> {
+    (1..).map(move |d| (f64::from(decay).powi(d) as f32).max(f32::MIN_POSITIVE))
 }
 
 fn refuse_nan(scores: &[f32]) -> Result<()> {

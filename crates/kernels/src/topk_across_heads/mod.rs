@@ -3,6 +3,7 @@
 //! Equal scores go to the lower slot, then to the lower head; +0 and -0 are equal.
 
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use headwise_core::{Error, Result, Scores, Selection};

@@ -6,6 +6,7 @@
 //! KVCache-Factory (sum). L2 is ours. [`group_reduce`] then joins the query heads that share the KV head.
 
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use crate::simd::Level;
@@ -72,10 +73,15 @@ impl WindowScores {
         head: HeadView<'_, B>,
         slot_positions: &[u32],
     ) -> Result<Vec<f32>> {
-        if !(self.fade > 0.0 && self.fade <= 1.0) {
-            return Err(Error::invalid("fade", self.fade, "a number in (0, 1]"));
-        }
+        self.check()?;
         cpu::window_scores(Level::detect(), *self, window, kv_head, kv_heads, head, slot_positions)
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.fade > 0.0 && self.fade <= 1.0 {
+            true => Ok(()),
+            false => Err(Error::invalid("fade", self.fade, "a number in (0, 1]")),
+        }
     }
 }
 

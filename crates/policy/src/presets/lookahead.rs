@@ -78,7 +78,7 @@ impl Expand for LookaheadPolicy {
         let mut common = self.common.clone();
         common.protect = common.protect.merged(&Protect { sinks: self.sinks, ..Protect::default() });
         Ok(CustomPolicy {
-            selector: AcrossLayers { floor: self.floor, normalize: false, ..AcrossLayers::default() }.into(),
+            selector: AcrossLayers { floor: self.floor, normalize: false }.into(),
             common,
             ..CustomPolicy::new(scorer)
         })

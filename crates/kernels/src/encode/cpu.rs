@@ -1,11 +1,10 @@
-//! Numbers into their storage format.
+//! Encoding on the CPU, a row at a time.
 
 use half::{bf16, f16, slice::HalfFloatSliceExt};
 use headwise_core::Codec;
 
-/// Writes a row of numbers in `codec` to `bytes`, which must be `codec.row_bytes(numbers.len())` long and aligned to one number.
-/// Rounds to nearest, ties to even; what is beyond the range of f16 (65504) becomes infinite.
-pub(crate) fn encode(codec: Codec, numbers: &[f32], bytes: &mut [u8]) {
+/// See [`super::encode`].
+pub fn encode(codec: Codec, numbers: &[f32], bytes: &mut [u8]) {
     match codec {
         Codec::F32 => bytes.copy_from_slice(bytemuck::cast_slice(numbers)),
         Codec::Bf16 => bytemuck::cast_slice_mut::<u8, bf16>(bytes).convert_from_f32_slice(numbers),
@@ -14,11 +13,6 @@ pub(crate) fn encode(codec: Codec, numbers: &[f32], bytes: &mut [u8]) {
     }
 }
 
-/// `x / scale` to nearest, ties to even, as signed bytes, and behind them the scale: the least f32 that brings the largest number to 127 at
-/// most. So each number comes back within half a scale.
-///
-/// With a NaN or an infinity in it, all of a row is NaN (in f16 only that number is what it was): one scale cannot tell them from the
-/// others, and a finite number in their place would hide them.
 fn encode_int8(numbers: &[f32], bytes: &mut [u8]) {
     let (codes, scale_bytes) = bytes.split_at_mut(numbers.len());
     let scale = int8_scale(numbers);
