@@ -1,7 +1,7 @@
 // npm test: set-up, then every suite with its own output, then one line that adds them up. A suite that fails does not
 // stop the next one. Usage: node scripts/test.mjs [rust] [golden] [types] [ts] [isa]   (default: all)
 
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { stripVTControlCharacters } from 'node:util'
@@ -12,9 +12,17 @@ import { root, setup } from './setup.mjs'
  * @typedef {{ name: string, command: string, args: string[], count: (output: string) => Counts, build?: string[], optional?: boolean }} Suite
  */
 
+/** Where programs are built: for the host, which .cargo/config.toml names. */
+const built = () => {
+  const host = execFileSync('rustc', ['--print', 'host-tuple'], { cwd: root, encoding: 'utf8' }).trim()
+  return path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, 'target'), host, 'release')
+}
+
 const golden = (/** @type {string} */ name, /** @type {string[]} */ args) => ({
   name,
-  command: path.join(process.env.CARGO_TARGET_DIR ?? path.join(root, 'target'), 'release', 'golden'),
+  get command() {
+    return path.join(built(), 'golden')
+  },
   args,
   count: countChecks,
   // The whole workspace, as everywhere: another selection of crates would compile their dependencies anew.
