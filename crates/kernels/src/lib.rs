@@ -32,5 +32,6 @@ pub use pool1d::Pool1d;
 pub use rows::numbers;
 pub use topk::topk;
 pub use topk_across_heads::topk_across_heads;
+pub(crate) use view::AnyHead;
 pub use view::{Block, BlockLayout, HeadView};
 pub use window_scores::{GroupReduce, RowReduce, Window, WindowScores, group_reduce, window_rows, window_sums};

@@ -149,3 +149,66 @@ impl<'a, B: Block> HeadView<'a, B> {
         }
     }
 }
+
+/// The blocks of a [`HeadView`], whatever their type.
+trait Blocks: Sync {
+    /// Block `index` of those that there are.
+    fn get(&self, index: usize) -> Option<&[u8]>;
+}
+
+impl<B: Block> Blocks for HeadView<'_, B> {
+    fn get(&self, index: usize) -> Option<&[u8]> {
+        self.blocks.get(index).map(Block::bytes)
+    }
+}
+
+/// A [`HeadView`] that has forgotten the type of its blocks. Kernels work on it, so that they are compiled once and not again wherever there is another
+/// type; finding a block is an indirect call, next to reading one it is nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct AnyHead<'a> {
+    /// As in the view.
+    pub layout: BlockLayout,
+    /// As in the view.
+    pub len: usize,
+    blocks: &'a dyn Blocks,
+}
+
+impl<B: Block> HeadView<'_, B> {
+    /// The same, for kernels.
+    pub(crate) fn any(&self) -> AnyHead<'_> {
+        AnyHead { layout: self.layout, len: self.len, blocks: self }
+    }
+}
+
+impl<'a> AnyHead<'a> {
+    /// Block `index`, if there is one.
+    pub fn block(&self, index: usize) -> Option<&'a [u8]> {
+        self.blocks.get(index)
+    }
+
+    /// See [`HeadView::keys`].
+    pub fn keys(&self, index: usize) -> &'a [u8] {
+        self.rows(index, 0)
+    }
+
+    /// See [`HeadView::values`].
+    pub fn values(&self, index: usize) -> &'a [u8] {
+        self.rows(index, self.layout.half_bytes())
+    }
+
+    /// The filled rows of a block from byte `start` of it on.
+    fn rows(&self, index: usize, start: usize) -> &'a [u8] {
+        let block = self.block(index).expect("blocks were counted");
+        &block[start..start + self.filled(index) * self.layout.row_bytes()]
+    }
+
+    /// See [`HeadView::filled`].
+    pub fn filled(&self, index: usize) -> usize {
+        (self.len - index * self.layout.slots).min(self.layout.slots)
+    }
+
+    /// See [`HeadView::block_count`].
+    pub fn block_count(&self) -> usize {
+        self.layout.blocks_for(self.len)
+    }
+}

@@ -4,9 +4,9 @@
 use super::decode::{Part, decode_part};
 use super::partial::{Sum, Sums, divide, inverse};
 use super::prefill::{QUERY_TILE, prefill_tile};
-use super::{ColumnReduce, Columns, Dims, Job, Partial, Query};
+use super::{ColumnReduce, Columns, Dims, HeadQuery, Job, Partial, Query};
 use crate::simd::Level;
-use crate::{Block, CacheLines};
+use crate::{AnyHead, Block, CacheLines};
 use headwise_core::{Error, Result};
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -126,11 +126,10 @@ impl Plan {
         let tasks = &self.tasks;
         let attend = |(index, memory): (usize, &mut [f32])| {
             let task = &tasks[index];
-            let query_of = |task: &Task| query(task.job).0;
-            let then = tasks
-                .get(index + 1)
-                .map_or(&[][..], |next| &query_of(next).heads[next.head].blocks[next.blocks.start..]);
-            SCRATCH.with_borrow_mut(|scratch| task.run(level, query(task.job), then, scratch, memory));
+            let then = tasks.get(index + 1).map(|next| (query(next.job).0.heads[next.head].any(), next.blocks.start));
+            let (query, columns) = query(task.job);
+            let query = query.of_head(task.head);
+            SCRATCH.with_borrow_mut(|scratch| task.run(level, &query, columns, then, scratch, memory));
         };
         let results = &mut self.results[..tasks.len() * place];
         if work < PARALLEL_FROM {
@@ -258,11 +257,12 @@ impl Task {
         &mut memory[before..][..self.columns.map_or(0, |(_, len)| len)]
     }
 
-    fn run<B: Block>(
+    fn run(
         &self,
         level: Level,
-        (query, wanted): (&Query<'_, B>, Option<&Columns<'_>>),
-        then: &[B],
+        query: &HeadQuery<'_>,
+        wanted: Option<&Columns<'_>>,
+        then: Option<(AnyHead<'_>, usize)>,
         scratch: &mut CacheLines,
         memory: &mut [f32],
     ) {
@@ -274,7 +274,7 @@ impl Task {
         if query.rows <= DECODE_ROWS {
             let (maxima, weights) = columns.map(|columns| columns.split_at_mut(count)).unzip();
             let whole = out.part(0..count, head_dim);
-            let of = Part { head: self.head, blocks: self.blocks.clone(), then };
+            let of = Part { blocks: self.blocks.clone(), then };
             decode_part(level, query, self.dims, of, scratch, whole, weights);
             if let Some(maxima) = maxima {
                 maxima.copy_from_slice(out.max);
@@ -292,7 +292,7 @@ impl Task {
                 out,
                 factors: *factors,
             });
-            prefill_tile(level, query, self.dims, self.head, rows, scratch, out, columns);
+            prefill_tile(level, query, self.dims, rows, scratch, out, columns);
         }
     }
 }

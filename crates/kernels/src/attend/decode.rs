@@ -4,13 +4,13 @@
 use super::columns::keep_tile;
 use super::partial::Sums;
 use super::simd_decode::add_weighted;
-use super::{Dims, Query};
+use super::{Dims, HeadQuery};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
 use crate::simd::{Level, first_cache};
 use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, known, quad_dots, scale_cells, softmax};
 use crate::simd_vector::{Vector, VectorOf};
-use crate::{Block, HeadView, dispatch};
+use crate::{AnyHead, dispatch};
 use std::ops::Range;
 
 /// Bytes of one step of the online softmax, to be rounded to whole blocks: enough slots to hide its latency, and few enough bytes for
@@ -22,32 +22,30 @@ const TILE_BYTES: usize = 16 * 1024;
 const AHEAD: usize = 2;
 
 /// What one task attends to.
-pub(super) struct Part<'a, B> {
-    /// A KV head.
-    pub head: usize,
-    /// Of its blocks.
+pub(super) struct Part<'a> {
+    /// Of the blocks of the KV head.
     pub blocks: Range<usize>,
-    /// What the next task reads.
-    pub then: &'a [B],
+    /// What the next task reads: a head, from a block on.
+    pub then: Option<(AnyHead<'a>, usize)>,
 }
 
 /// Attention of all rows of a KV head over a part of its blocks, `[rows][group]`. `scratch` grows when it must. `weights`, all that the
 /// slots of these blocks get (`[rows][group][slots]`, relative to the maxima in `out`), are written if there is a place for them.
-pub(super) fn decode_part<B: Block>(
+pub(super) fn decode_part(
     level: Level,
-    query: &Query<'_, B>,
+    query: &HeadQuery<'_>,
     dims: Dims,
-    of: Part<'_, B>,
+    of: Part<'_>,
     scratch: &mut CacheLines,
     out: Sums<'_>,
     weights: Option<&mut [f32]>,
 ) {
-    with_format!(query.heads[of.head].layout.codec, F => run::<F, B>(level, query, dims, of, scratch, out, weights));
+    with_format!(query.view.layout.codec, F => run::<F>(level, query, dims, of, scratch, out, weights));
 }
 
 dispatch! {
     /// A function for each format: together in one, they come out slower.
-    fn run<F: Format, B: Block>(level, query: &Query<'_, B>, dims: Dims, of: Part<'_, B>, scratch: &mut CacheLines, out: Sums<'_>, weights: Option<&mut [f32]>) = part::<VectorOf<Target>, F, B>;
+    fn run<F: Format>(level, query: &HeadQuery<'_>, dims: Dims, of: Part<'_>, scratch: &mut CacheLines, out: Sums<'_>, weights: Option<&mut [f32]>) = part::<VectorOf<Target>, F>;
 }
 
 /// Up to [`QUERIES`] stacked queries (row, head of the group) and their running softmax.
@@ -63,17 +61,17 @@ struct Chunk<'a> {
 }
 
 #[inline(always)]
-fn part<V: Vector, F: Format, B: Block>(
-    query: &Query<'_, B>,
+fn part<V: Vector, F: Format>(
+    query: &HeadQuery<'_>,
     dims: Dims,
-    of: Part<'_, B>,
+    of: Part<'_>,
     scratch: &mut CacheLines,
     out: Sums<'_>,
     mut weights: Option<&mut [f32]>,
 ) {
     let Dims { query_heads, group, head_dim } = dims;
-    let Part { head, blocks, then } = of;
-    let view = query.heads[head];
+    let Part { blocks, then } = of;
+    let HeadQuery { head, view, .. } = *query;
     let count = query.rows * group;
     let q_stride = head_dim.next_multiple_of(16);
     let tile_blocks = (TILE_BYTES / view.layout.bytes()).max(1);
@@ -97,7 +95,7 @@ fn part<V: Vector, F: Format, B: Block>(
         }
     }
     for start in blocks.clone().step_by(tile_blocks) {
-        let tile = Tile { view, head, end: blocks.end, then, blocks: start..(start + tile_blocks).min(blocks.end) };
+        let tile = Tile { view, end: blocks.end, then, blocks: start..(start + tile_blocks).min(blocks.end) };
         for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
             let queries = c * QUERIES..count.min((c + 1) * QUERIES);
             let chunk = Chunk::split(data, q_stride, tile_cells);
@@ -128,23 +126,22 @@ fn part<V: Vector, F: Format, B: Block>(
 }
 
 /// Consecutive blocks of a head.
-struct Tile<'a, B> {
-    view: HeadView<'a, B>,
-    head: usize,
+struct Tile<'a> {
+    view: AnyHead<'a>,
     blocks: Range<usize>,
     /// Where the part's blocks end.
     end: usize,
-    /// What the next task reads.
-    then: &'a [B],
+    /// See [`Part::then`].
+    then: Option<(AnyHead<'a>, usize)>,
 }
 
-impl<'a, B: Block> Tile<'a, B> {
+impl<'a> Tile<'a> {
     /// One step of the online softmax for the `Q` queries of a chunk, `queries` of all. Shows `keep` the weights, as cells, and the factors by
     /// which earlier ones shrink.
     #[inline(always)]
     fn attend<V: Vector, F: Format, const Q: usize>(
         &self,
-        query: &Query<'_, B>,
+        query: &HeadQuery<'_>,
         group: usize,
         queries: Range<usize>,
         chunk: Chunk<'_>,
@@ -164,7 +161,7 @@ impl<'a, B: Block> Tile<'a, B> {
     #[inline(always)]
     fn attend_rows<V: Vector, F: Format, const Q: usize, const DIM: usize>(
         &self,
-        query: &Query<'_, B>,
+        query: &HeadQuery<'_>,
         group: usize,
         queries: Range<usize>,
         chunk: Chunk<'_>,
@@ -193,7 +190,8 @@ impl<'a, B: Block> Tile<'a, B> {
     #[inline(always)]
     fn rows<F: Format>(&self, block: usize, dim: usize, first: usize) -> &'a [u8] {
         let row_bytes = F::row_bytes(dim);
-        &self.view.blocks[block].bytes()[first * row_bytes..][..self.view.filled(block) * row_bytes]
+        let bytes = self.view.block(block).expect("blocks were counted");
+        &bytes[first * row_bytes..][..self.view.filled(block) * row_bytes]
     }
 
     /// What to ask for while this tile is read: a later one, its first two blocks at once. It may be of the next task, for the same thread is
@@ -202,15 +200,12 @@ impl<'a, B: Block> Tile<'a, B> {
     fn ahead(&self) -> Ahead<'a> {
         let next = self.blocks.start + AHEAD * self.blocks.len();
         let block = |index: usize| {
-            let block = if index < self.end {
-                &self.view.blocks[index..]
-            } else {
-                self.then.get(index - self.end..).unwrap_or_default()
+            let bytes = match self.then {
+                _ if index < self.end => self.view.block(index),
+                Some((head, first)) => head.block(first + index - self.end),
+                None => None,
             };
-            block
-                .first()
-                .and_then(|block| block.bytes().split_at_checked(self.view.layout.half_bytes()))
-                .unwrap_or_default()
+            bytes.and_then(|bytes| bytes.split_at_checked(self.view.layout.half_bytes())).unwrap_or_default()
         };
         let (keys, values) = block(next);
         let streams = if self.blocks.len() == 1 {
@@ -226,7 +221,7 @@ impl<'a, B: Block> Tile<'a, B> {
 
     /// Adds the bias and hides what a query does not see: later slots, and cells that stand for no slot.
     #[inline(always)]
-    fn adjust(&self, query: &Query<'_, B>, group: usize, queries: Range<usize>, cells: &mut [f32]) {
+    fn adjust(&self, query: &HeadQuery<'_>, group: usize, queries: Range<usize>, cells: &mut [f32]) {
         let slots = self.view.layout.slots;
         let visible = |i: usize| self.view.len - query.rows + i / group + 1;
         let all_visible = visible(queries.start) >= self.blocks.end * slots;
@@ -242,7 +237,7 @@ impl<'a, B: Block> Tile<'a, B> {
                     if row >= slots || slot >= visible(i) {
                         *logit = f32::NEG_INFINITY;
                     } else if let Some(bias) = query.bias {
-                        *logit += bias[self.head][slot];
+                        *logit += bias[slot];
                     }
                 }
             }

@@ -28,7 +28,7 @@ pub use cpu::DECODE_ROWS;
 pub use partial::Partial;
 
 use crate::simd::Level;
-use crate::{Block, HeadView};
+use crate::{AnyHead, Block, HeadView};
 use headwise_core::{Error, Result};
 
 /// One attention problem: the queries of one layer of one session and the heads that they read.
@@ -117,7 +117,23 @@ struct Dims {
     head_dim: usize,
 }
 
+/// What one KV head has of a [`Query`] that was checked.
+#[derive(Clone, Copy)]
+struct HeadQuery<'a> {
+    q: &'a [f32],
+    rows: usize,
+    scale: f32,
+    head: usize,
+    view: AnyHead<'a>,
+    bias: Option<&'a [f32]>,
+}
+
 impl<B: Block> Query<'_, B> {
+    fn of_head(&self, head: usize) -> HeadQuery<'_> {
+        let Self { q, rows, heads, bias, scale } = *self;
+        HeadQuery { q, rows, scale, head, view: heads[head].any(), bias: bias.map(|bias| bias[head]) }
+    }
+
     fn check(&self) -> Result<Dims> {
         let Some(first) = self.heads.first() else {
             return Err(Error::invalid("heads", 0, "at least one KV head"));

@@ -8,12 +8,11 @@
 use super::columns::Kept;
 use super::partial::{Sums, inverse};
 use super::simd_product::{MAX_PANEL_VECTORS, Strided, panel_product, panel_vectors};
-use super::{Columns, Dims, Query};
-use crate::CacheLines;
+use super::{Columns, Dims, HeadQuery};
 use crate::dispatch;
 use crate::rows::widen;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::{Block, HeadView};
+use crate::{AnyHead, CacheLines};
 use std::ops::Range;
 
 /// Stacked queries of one task.
@@ -23,9 +22,9 @@ pub(super) const QUERY_TILE: usize = 192;
 pub(super) const KEY_TILE: usize = 128;
 
 dispatch! {
-    /// Attention of the rows `rows` of KV head `head` over all slots that they see, `[rows][group]`. `columns`, `[group][slots]`, take
+    /// Attention of the rows `rows` of a KV head over all slots that they see, `[rows][group]`. `columns`, `[group][slots]`, take
     /// in the weights that slots get from these rows.
-    pub(super) fn prefill_tile<B: Block>(level, query: &Query<'_, B>, dims: Dims, head: usize, rows: Range<usize>, scratch: &mut CacheLines, out: Sums<'_>, columns: Option<Columns<'_>>) = body::<VectorOf<Target>, B>;
+    pub(super) fn prefill_tile(level, query: &HeadQuery<'_>, dims: Dims, rows: Range<usize>, scratch: &mut CacheLines, out: Sums<'_>, columns: Option<Columns<'_>>) = body::<VectorOf<Target>>;
 }
 
 /// Queries of one panel and their running softmax.
@@ -56,17 +55,16 @@ struct KeyTile<'a> {
 }
 
 #[inline(always)]
-fn body<V: Vector, B: Block>(
-    query: &Query<'_, B>,
+fn body<V: Vector>(
+    query: &HeadQuery<'_>,
     dims: Dims,
-    head: usize,
     rows: Range<usize>,
     scratch: &mut CacheLines,
     out: Sums<'_>,
     columns: Option<Columns<'_>>,
 ) {
     let Dims { query_heads, group, head_dim } = dims;
-    let view = query.heads[head];
+    let HeadQuery { head, view, .. } = *query;
     let width = panel_vectors::<V>() * V::LANES;
     let count = rows.len() * group;
     let panel_count = count.div_ceil(width);
@@ -107,10 +105,10 @@ fn body<V: Vector, B: Block>(
     for (t, start) in (0..end).step_by(KEY_TILE).enumerate() {
         let filled = (end - start).min(KEY_TILE);
         let slots = filled.next_multiple_of(8);
-        widen_rows::<V, B>(view, start, filled, HeadView::keys, &mut keys[..slots * head_dim]);
-        widen_rows::<V, B>(view, start, filled, HeadView::values, &mut values[..slots * head_dim]);
+        widen_rows::<V>(view, start, filled, AnyHead::keys, &mut keys[..slots * head_dim]);
+        widen_rows::<V>(view, start, filled, AnyHead::values, &mut values[..slots * head_dim]);
         let bias = query.bias.map(|all| {
-            bias[..filled].copy_from_slice(&all[head][start..start + filled]);
+            bias[..filled].copy_from_slice(&all[start..start + filled]);
             bias[filled..].fill(0.0);
             &*bias
         });
@@ -205,11 +203,11 @@ fn attend_tile<V: Vector>(panel: &mut Panel<'_>, tile: &KeyTile<'_>, logits: &mu
 
 /// Rows `start .. start + filled` of a head as f32, then zeros to the end of `out`.
 #[inline(always)]
-fn widen_rows<'a, V: Vector, B: Block>(
-    view: HeadView<'a, B>,
+fn widen_rows<'a, V: Vector>(
+    view: AnyHead<'a>,
     start: usize,
     filled: usize,
-    half: fn(&HeadView<'a, B>, usize) -> &'a [u8],
+    half: fn(&AnyHead<'a>, usize) -> &'a [u8],
     out: &mut [f32],
 ) {
     let (head_dim, block_slots, row_bytes) = (view.layout.head_dim, view.layout.slots, view.layout.row_bytes());

@@ -3,21 +3,21 @@
 use crate::format::{Format, with_format};
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::{Block, HeadView, dispatch};
+use crate::{AnyHead, Block, HeadView, dispatch};
 use headwise_core::Result;
 
 /// See [`super::key_norm`].
 pub fn key_norm<B: Block>(level: Level, head: HeadView<'_, B>) -> Result<Vec<f32>> {
     head.check()?;
-    Ok(norms(level, head))
+    Ok(norms(level, head.any()))
 }
 
 dispatch! {
-    fn norms<B: Block>(level, head: HeadView<'_, B>) -> Vec<f32> = body::<VectorOf<Target>, B>;
+    fn norms(level, head: AnyHead<'_>) -> Vec<f32> = body::<VectorOf<Target>>;
 }
 
 #[inline(always)]
-fn body<V: Vector, B: Block>(head: HeadView<'_, B>) -> Vec<f32> {
+fn body<V: Vector>(head: AnyHead<'_>) -> Vec<f32> {
     let mut out = Vec::with_capacity(head.len);
     for block in 0..head.block_count() {
         let keys = head.keys(block).chunks_exact(head.layout.row_bytes());

@@ -7,7 +7,7 @@ use crate::format::{Format, with_format};
 use crate::simd::Level;
 use crate::simd_cells::{CELL, QUAD, QUERIES, quad_dots, softmax};
 use crate::simd_vector::{Vector, VectorOf};
-use crate::{Block, HeadView, dispatch};
+use crate::{AnyHead, Block, HeadView, dispatch};
 use headwise_core::Result;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -89,7 +89,7 @@ fn scores<B: Block>(
         out.par_chunks_exact_mut(numbers).enumerate().for_each(|(g, out)| {
             let query_head = kv_head * group + g;
             SCRATCH.with_borrow_mut(|scratch| {
-                run(level, output, window, query_head, head, &visible, scratch, out);
+                run(level, output, window, query_head, head.any(), &visible, scratch, out);
             });
         });
     }
@@ -98,32 +98,32 @@ fn scores<B: Block>(
 
 dispatch! {
     /// The scores of one query head, `out` as [`Output`] says; row `i` of the window sees the first `visible[i]` slots.
-    fn run<B: Block>(level, output: Output, window: &Window<'_>, query_head: usize, head: HeadView<'_, B>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>, B>;
+    fn run(level, output: Output, window: &Window<'_>, query_head: usize, head: AnyHead<'_>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>>;
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn body<V: Vector, B: Block>(
+fn body<V: Vector>(
     output: Output,
     window: &Window<'_>,
     query_head: usize,
-    head: HeadView<'_, B>,
+    head: AnyHead<'_>,
     visible: &[usize],
     scratch: &mut CacheLines,
     out: &mut [f32],
 ) {
     with_format!(head.layout.codec, F => {
-        query_head_scores::<V, F, B>(output, window, query_head, head, visible, scratch, out)
+        query_head_scores::<V, F>(output, window, query_head, head, visible, scratch, out)
     });
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn query_head_scores<V: Vector, F: Format, B: Block>(
+fn query_head_scores<V: Vector, F: Format>(
     output: Output,
     window: &Window<'_>,
     query_head: usize,
-    head: HeadView<'_, B>,
+    head: AnyHead<'_>,
     visible: &[usize],
     scratch: &mut CacheLines,
     out: &mut [f32],
