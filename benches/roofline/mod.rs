@@ -3,7 +3,7 @@
 //! just before and just after it.
 //!
 //! Criterion does the sampling, so its filters and baselines work as ever. The tables go to the terminal and, as Markdown and JSON, to
-//! `target/tmp/roofline-<bench>.{md,json}`.
+//! `target/<host>/tmp/roofline-<bench>.{md,json}`.
 
 #![allow(dead_code, unused_imports, reason = "each bench uses its own part")]
 
