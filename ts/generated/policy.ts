@@ -634,7 +634,7 @@ renumber?: boolean | undefined,
 compat?: Compat | undefined, };
 
 /**
- * What we would take: `lookahead` where the prompt holds the question, `echo` where questions come later.
+ * What we would take: `lookahead` where the prompt holds the question, `echo` where questions come later or the text just goes on.
  *
  * Chosen by measurement (docs/lookahead.md, docs/echo.md); it changes when something better is found.
  */
@@ -775,13 +775,27 @@ compat?: Compat | undefined, };
  * Our own default for questions that come later: what the text's own queries would look at if it were read once more, weighed by the length of its
  * value, the best of the whole cache.
  *
- * An estimate of KVzip's scores without its second reading ([`EchoScores`]); why, and how close it comes: docs/echo.md.
+ * s_j = e_j · ‖v_j‖₂; e_j estimates KVzip's scores without its second reading ([`EchoScores`]). With a `window` s_j = max(e_j, w_j) · ‖v_j‖₂: w_j is the
+ * most that one of the last queries gives in any query head of the KV head, times fade^n for n queries behind it. That is what the text itself would go
+ * on with; both are probabilities and need no scale between them. Why, and how close it comes: docs/echo.md.
  */
 export type EchoPolicy = { 
 /**
  * Positions of a chunk, 4 to 4096. Default 512.
  */
 chunk?: number | undefined, 
+/**
+ * Last tokens whose queries vote too, at most 4096: for text that goes on. Default 0.
+ */
+window?: number | undefined, 
+/**
+ * What is left of such a vote for each later one, in (0, 1]. Default 0.9.
+ */
+fade?: number | undefined, 
+/**
+ * With a window, last tokens that stay in any case. Default 8.
+ */
+recent?: number | undefined, 
 /**
  * First tokens that stay in any case. Default 4.
  */
@@ -821,6 +835,17 @@ export type EchoScores = {
  * Positions of a chunk, 4 to 4096. Default 512.
  */
 chunk?: number | undefined, };
+
+/**
+ * The largest of what several scorers give a slot: one that needs it is enough.
+ *
+ * For scores that mean the same, such as probabilities. The last tokens that one of them cannot judge stay.
+ */
+export type Either = { 
+/**
+ * Whose scores. Default `[{ kind: "echoScores" }, { kind: "snapKV" }]`.
+ */
+of?: Array<Scorer> | undefined, };
 
 /**
  * LAVa (arXiv 2509.09754): layers share the budget by the entropy of their scores, −Σ p ln p / ln N with p the scores of all heads divided by their
@@ -1686,7 +1711,7 @@ compat?: Compat | undefined, };
 /**
  * When the question is known.
  */
-export type Question = "known" | "later";
+export type Question = "known" | "later" | "none";
 
 /**
  * The control that any other policy has to beat: scores drawn evenly from [0, 1), independently for every layer, head and token.
@@ -1840,12 +1865,12 @@ export type Schedule = "afterPrefill" | "onDemand";
 /**
  * How much a slot is worth.
  */
-export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echoScores" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "caote" } & Caote | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
+export type Scorer = { "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echoScores" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "caote" } & Caote | { "kind": "either" } & Either | { "kind": "recency" } & Recency | { "kind": "random" } & Random;
 
 /**
  * A scorer by its `kind`, uniform over layers and heads.
  */
-export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echoScores" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "caote" } & Caote | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
+export type ScorerPolicy = ({ "kind": "snapKV" } & SnapKV | { "kind": "knorm" } & Knorm | { "kind": "keyDiff" } & KeyDiff | { "kind": "tova" } & Tova | { "kind": "lagKV" } & LagKV | { "kind": "cur" } & Cur | { "kind": "observedAttention" } & ObservedAttention | { "kind": "h2o" } & H2O | { "kind": "expectedAttention" } & ExpectedAttention | { "kind": "leverage" } & LeverageScore | { "kind": "nonCausal" } & NonCausal | { "kind": "compactor" } & Compactor | { "kind": "defensive" } & Defensive | { "kind": "restKV" } & RestKV | { "kind": "mixKV" } & MixKV | { "kind": "ahaKV" } & AhaKV | { "kind": "nacl" } & Nacl | { "kind": "finch" } & Finch | { "kind": "cakeScores" } & Cake | { "kind": "lavaScores" } & Lava | { "kind": "capKV" } & CapKV | { "kind": "reconstruction" } & Reconstruction | { "kind": "echoScores" } & EchoScores | { "kind": "instruction" } & Instruction | { "kind": "local" } & Local | { "kind": "weighted" } & Weighted | { "kind": "caote" } & Caote | { "kind": "either" } & Either | { "kind": "recency" } & Recency | { "kind": "random" } & Random) & { 
 /**
  * How much may stay. Has no default: a policy without a budget is an error (for adaKV it may stand on the base instead).
  */

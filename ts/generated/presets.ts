@@ -10,7 +10,7 @@ export const presets = {
   adaKV: {"kind":"adaKV","base":{"kind":"snapKV","window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   default: {"kind":"default","question":"known","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   lookahead: {"kind":"lookahead","window":64,"fade":0.97,"recent":8,"sinks":4,"span":24,"decay":0.9,"floor":0.0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
-  echo: {"kind":"echo","chunk":512,"sinks":4,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
+  echo: {"kind":"echo","chunk":512,"window":0,"fade":0.9,"recent":8,"sinks":4,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   certified: {"kind":"certified","error":0.5,"window":16,"sinks":4,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   laProx: {"kind":"laProx","window":32,"kernel":7,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   layerDefensiveKV: {"kind":"layerDefensiveKV","window":32,"kernel":5,"mass":0.9,"norm":"l1","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
@@ -53,6 +53,7 @@ export const presets = {
   local: {"kind":"local","base":{"kind":"knorm"},"length":1024,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   weighted: {"kind":"weighted","base":{"kind":"snapKV","window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"by":"output","norm":"l2","epsilon":0.0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   caote: {"kind":"caote","base":{"kind":"snapKV","window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
+  either: {"kind":"either","of":[{"kind":"echoScores","chunk":512},{"kind":"snapKV","window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"}],"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   recency: {"kind":"recency","window":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   random: {"kind":"random","seed":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaPyramidKV: {"kind":"adaKV","base":{"kind":"pyramidKV","beta":20,"window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst","protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
@@ -83,6 +84,7 @@ export const presets = {
   adaLocal: {"kind":"adaKV","base":{"kind":"local","base":{"kind":"knorm"},"length":1024,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaWeighted: {"kind":"adaKV","base":{"kind":"weighted","base":{"kind":"snapKV","window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"by":"output","norm":"l2","epsilon":0.0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaCaote: {"kind":"adaKV","base":{"kind":"caote","base":{"kind":"snapKV","window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"},"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
+  adaEither: {"kind":"adaKV","base":{"kind":"either","of":[{"kind":"echoScores","chunk":512},{"kind":"snapKV","window":32,"rows":"mean","fade":1.0,"group":"mean","pool":{"kind":"max","kernel":7},"order":"groupFirst"}],"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
   adaRandom: {"kind":"adaKV","base":{"kind":"random","seed":0,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},"floor":0.2,"normalize":false,"protect":{"sinks":0,"layers":0},"schedule":"afterPrefill","renumber":false},
 } as const satisfies Record<string, PolicySpec>
 

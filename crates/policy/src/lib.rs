@@ -53,9 +53,9 @@ pub use presets::{
     AdaKVPolicy, CustomPolicy, Expand, FullPolicy, LookaheadPolicy, Preset, PyramidKVPolicy, StreamingLLMPolicy,
 };
 pub use scorers::{
-    AhaKV, Cake, CapKV, Compactor, Defensive, EchoScores, ExpectedAttention, Finch, GroupReduce, Instruction, KeyDiff,
-    Knorm, Lava, LeverageScore, Local, MixKV, Nacl, NonCausal, PoolOrder, Pooling, Recency, Reconstruction, RestKV,
-    RowReduce, Score, Scorer, SnapKV, Tova, Weighted,
+    AhaKV, Cake, CapKV, Compactor, Defensive, EchoScores, Either, ExpectedAttention, Finch, GroupReduce, Instruction,
+    KeyDiff, Knorm, Lava, LeverageScore, Local, MixKV, Nacl, NonCausal, PoolOrder, Pooling, Recency, Reconstruction,
+    RestKV, RowReduce, Score, Scorer, SnapKV, Tova, Weighted,
 };
 pub use second_stage::SecondStage;
 pub use selectors::{

@@ -159,7 +159,8 @@ fn reads<R: PartialEq>(kind: &str, f: impl Fn(&LayerInput<Vec<u8>>) -> Result<R>
 fn parts_read_what_they_say() {
     for part in Scorer::described().into_iter().filter(|part| part.kind != "local") {
         // A weight reads values besides what its base does, here nothing.
-        let options = json!({ "kind": part.kind, "base": { "kind": "random" } });
+        let nothing = json!({ "kind": "random" });
+        let options = json!({ "kind": part.kind, "base": nothing, "of": [nothing] });
         let scorer: Scorer = serde_json::from_value(options).unwrap();
         let found = reads(part.kind, |layer| scorer.score(layer).map(|scores| scores.data().to_vec()));
         assert_eq!(found, part.about.reads, "{}", part.kind);

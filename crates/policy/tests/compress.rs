@@ -198,8 +198,10 @@ fn specs() -> impl Strategy<Value = Value> {
                 scorer[name] = json!(value);
             }
         }
-        if scorer["base"].get("window").is_some() {
-            scorer["base"]["window"] = json!(window);
+        for part in ["/base", "/of/0", "/of/1"] {
+            if let Some(width) = scorer.pointer_mut(&format!("{part}/window")) {
+                *width = json!(window);
+            }
         }
         scorer
     });
@@ -292,6 +294,7 @@ fn window_of(scorer: &Value) -> u64 {
     match scorer["kind"].as_str().unwrap() {
         "tova" => 1,
         _ if scorer["base"].is_object() => window_of(&scorer["base"]),
+        _ if scorer["of"].is_array() => scorer["of"].as_array().unwrap().iter().map(window_of).max().unwrap(),
         _ => scorer["recent"].as_u64().or(scorer["window"].as_u64()).unwrap_or(0),
     }
 }

@@ -875,26 +875,30 @@ impl Rotation for Turning {
     }
 }
 
+/// The echo of a layer all of whose queries are there, when the text comes in passes of `cut` tokens.
+fn echo(layer: &Layer, chunk: usize, cut: usize) -> Echo {
+    let Layer { kv_heads, group, dim, len, .. } = *layer;
+    let queries = narrow(&layer.queries);
+    let keys: Vec<f32> = (0..len)
+        .flat_map(|token| (0..kv_heads).flat_map(move |head| [(head, token)]))
+        .flat_map(|(head, token)| narrow(layer.key(head, token)))
+        .collect();
+    let shape = KvShape { layers: 1, kv_heads, group, head_dim: dim };
+    let mut echo = Echo::new(shape, chunk);
+    for (queries, keys) in queries.chunks(cut * kv_heads * group * dim).zip(keys.chunks(cut * kv_heads * dim)) {
+        echo.take(&Echo::moved(queries, keys, &Turning, chunk, shape));
+    }
+    echo
+}
+
 #[test]
-fn echo_is_kvzip_with_the_text_s_own_queries_and_keys_for_its_repetition() {
+fn echo_scores_are_kvzip_with_the_text_s_own_queries_and_keys_for_its_repetition() {
     const CHUNK: usize = 20;
     for (kv_heads, group, seed) in [(1, 1, 1), (2, 3, 2), (3, 2, 3)] {
         let layer = oracle::sample(kv_heads, group, 8, 48, 48, 24, seed);
-        let shape = KvShape { layers: 1, kv_heads, group, head_dim: 8 };
-        let queries = narrow(&layer.queries);
-        let keys: Vec<f32> = (0..48)
-            .flat_map(|token| (0..kv_heads).flat_map(move |head| [(head, token)]))
-            .flat_map(|(head, token)| narrow(layer.key(head, token)))
-            .collect();
-        let (width, narrow_width) = (kv_heads * group * 8, kv_heads * 8);
+        let width = kv_heads * group * 8;
         // However the text comes.
-        let gather = |cut: usize| {
-            let mut echo = Echo::new(shape, CHUNK);
-            for (queries, keys) in queries.chunks(cut * width).zip(keys.chunks(cut * narrow_width)) {
-                echo.take(&Echo::moved(queries, keys, &Turning, CHUNK, shape));
-            }
-            echo.finish()
-        };
+        let gather = |cut: usize| echo(&layer, CHUNK, cut).finish();
         let got = gather(48);
         for cut in [1, 7, 19, 21] {
             assert_eq!(gather(cut), got);
@@ -921,5 +925,36 @@ fn echo_is_kvzip_with_the_text_s_own_queries_and_keys_for_its_repetition() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn echo_is_the_formula_of_its_page() {
+    const CHUNK: usize = 20;
+    for (kv_heads, group, seed, window, fade, recent) in
+        [(1, 1, 1, 24, 0.97, 8), (2, 3, 2, 48, 0.9, 1), (3, 2, 3, 9, 1.0, 5)]
+    {
+        let layer = oracle::sample(kv_heads, group, 8, 48, 48, 24, seed);
+        let options = json!({ "kind": "echo", "budget": { "keep": 0.5 }, "chunk": CHUNK, "window": window, "fade": fade, "recent": recent });
+        let policy = policy(options);
+        assert_eq!(policy.scorer.window(), recent);
+        let echo = echo(&layer, CHUNK, 48);
+        let got = with(&layer, 24, |input| {
+            let gathered = Gathered { echo: &[&echo], ..input.gathered };
+            policy.scorer.score(&LayerInput { gathered, ..*input })
+        });
+        // Without look-ahead: what the last queries give, times the length of the value.
+        let last = oracle::lookahead::score(&layer, window, fade, recent, 0, 1.0);
+        let (repeated, mut taken) = (echo.finish(), [0, 0]);
+        for (head, (got, last)) in got.unwrap().iter().zip(&last).enumerate() {
+            for (slot, (&got, &last)) in got.iter().zip(last).enumerate() {
+                let of_group = &repeated[(slot * kv_heads + head) * group..][..group];
+                let most = of_group.iter().copied().fold(0.0, f32::max);
+                let again = f64::from(most) * oracle::norm(layer.value(head, slot));
+                assert!((f64::from(got) - again.max(last)).abs() < 1e-5, "{slot}: {got} {again} {last}");
+                taken[usize::from(last > again)] += 1;
+            }
+        }
+        assert!(taken.iter().all(|&count| count > 0), "{taken:?}");
     }
 }

@@ -78,6 +78,10 @@ fn parts_that_contradict_each_other_are_refused() {
         ),
         (r#"{"kind":"local","base":{"kind":"snapKV"},"budget":{"keep":0.5}}"#, "local over snapKV"),
         (r#"{"kind":"weighted","by":"change","budget":{"keep":0.5}}"#, "weighted by change"),
+        (
+            r#"{"kind":"either","of":[{"kind":"reconstruction"},{"kind":"knorm"},{"kind":"instruction"}],"budget":{"keep":0.5}}"#,
+            "read another text",
+        ),
     ] {
         assert!(reason(json).contains(expected), "{json}: {}", reason(json));
     }
@@ -107,6 +111,8 @@ fn what_is_wrong_with_the_json_is_named() {
 #[test]
 fn options_out_of_their_range_are_refused_with_their_value() {
     for (json, name) in [
+        (r#"{"kind":"either","of":[],"budget":{"keep":0.5}}"#, "either.of"),
+        (r#"{"kind":"either","of":[{"kind":"snapKV","window":0}],"budget":{"keep":0.5}}"#, "snapKV.window"),
         (r#"{"kind":"snapKV","budget":{"keep":0}}"#, "budget.keep"),
         (r#"{"kind":"snapKV","budget":{"keep":1.5}}"#, "budget.keep"),
         (r#"{"kind":"snapKV","budget":{"ratio":1}}"#, "budget.ratio"),

@@ -5,7 +5,7 @@ use ts_rs::TS;
 use super::{CustomPolicy, EchoPolicy, Expand, LookaheadPolicy};
 use crate::{About, Asks, Common, Describe};
 
-/// What we would take: `lookahead` where the prompt holds the question, `echo` where questions come later.
+/// What we would take: `lookahead` where the prompt holds the question, `echo` where questions come later or the text just goes on.
 ///
 /// Chosen by measurement (docs/lookahead.md, docs/echo.md); it changes when something better is found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, TS)]
@@ -28,6 +28,8 @@ pub enum Question {
     Known,
     /// It comes after the cut; there may be many.
     Later,
+    /// There is none: the text goes on. `echo` whose last 32 queries vote too.
+    None,
 }
 
 impl Describe for DefaultPolicy {
@@ -40,6 +42,7 @@ impl Expand for DefaultPolicy {
         match self.question {
             Question::Known => LookaheadPolicy { common, ..LookaheadPolicy::default() }.expand(),
             Question::Later => EchoPolicy { common, ..EchoPolicy::default() }.expand(),
+            Question::None => EchoPolicy { window: 32, common, ..EchoPolicy::default() }.expand(),
         }
     }
 

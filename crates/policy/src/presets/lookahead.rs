@@ -4,7 +4,7 @@ use ts_rs::TS;
 
 use super::{CustomPolicy, Expand};
 use crate::about::{About, Asks, Describe, Reads};
-use crate::{AcrossLayers, Common, GroupReduce, Norm, Pooling, Protect, RowReduce, SnapKV, Weight, WeightBy};
+use crate::{AcrossLayers, Common, Norm, Pooling, Protect, SnapKV, Weight, WeightBy};
 
 /// Our own default for prompts that hold the question: what the last queries attend to and what follows it, weighed by the length of its value, the best
 /// of the whole cache.
@@ -66,14 +66,9 @@ impl Default for LookaheadPolicy {
 impl Expand for LookaheadPolicy {
     fn expand(&self) -> Result<CustomPolicy> {
         let scorer = SnapKV {
-            window: self.window,
-            recent: Some(self.recent),
-            rows: RowReduce::Max,
-            fade: self.fade,
             weight: Some(Weight { by: WeightBy::Value, norm: Norm::L2 }),
-            group: GroupReduce::Max,
             pool: Pooling::LookAhead { span: self.span, decay: self.decay },
-            ..SnapKV::default()
+            ..SnapKV::strongest_vote(self.window, self.fade, self.recent)
         };
         let mut common = self.common.clone();
         common.protect = common.protect.merged(&Protect { sinks: self.sinks, ..Protect::default() });

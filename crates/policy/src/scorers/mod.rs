@@ -63,6 +63,7 @@ registry! {
         local::Local = "local",
         weighted::Weighted = "weighted",
         caote::Caote = "caote",
+        either::Either = "either",
         recency::Recency = "recency",
         random::Random = "random",
     }

@@ -160,6 +160,20 @@ pub enum PoolOrder {
 }
 
 impl SnapKV {
+    /// The most that one of the last `window` queries gives in any query head of a KV head, votes fading with age; the last `recent` tokens stay.
+    pub(crate) fn strongest_vote(window: usize, fade: f64, recent: usize) -> Self {
+        Self {
+            window,
+            recent: Some(recent),
+            rows: RowReduce::Max,
+            fade,
+            weight: None,
+            group: GroupReduce::Max,
+            pool: Pooling::None {},
+            order: PoolOrder::GroupFirst,
+        }
+    }
+
     /// Scores of the slots that are before the last ones, `[kv head][slot]`. `who` asks, for errors.
     pub(super) fn open<B: Block>(&self, who: &str, layer: &LayerInput<B>) -> Result<Vec<Vec<f32>>> {
         let (queries, positions) = layer.window(who, self.window)?;
