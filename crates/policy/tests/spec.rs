@@ -66,6 +66,22 @@ fn lookahead_is_weighed_attention_over_the_whole_cache() {
 }
 
 #[test]
+fn the_default_depends_on_when_the_question_comes() {
+    let scorer = |question: &str| {
+        let json = format!(r#"{{"kind":"default","question":"{question}","budget":{{"keep":0.2}}}}"#);
+        PolicySpec::from_json(&json).unwrap().resolve().unwrap().scorer
+    };
+    assert!(matches!(scorer("known"), Scorer::SnapKV(_)));
+    let base = |scorer: Scorer| match scorer {
+        Scorer::Weighted(weighted) => *weighted.base,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(base(scorer("later")), Scorer::EchoScores(_)));
+    let Scorer::Either(either) = base(scorer("none")) else { panic!("{:?}", scorer("none")) };
+    assert_eq!(either.of.iter().map(Scorer::kind).collect::<Vec<_>>(), ["echoScores", "snapKV"]);
+}
+
+#[test]
 fn parts_that_contradict_each_other_are_refused() {
     for (json, expected) in [
         (
