@@ -332,7 +332,7 @@ fn cases() -> u32 {
 
 proptest! {
     // HEADWISE_CASES=100000 for a long run.
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(ProptestConfig { max_global_rejects: 2 * cases().max(1024), ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn the_budget_is_met_exactly_and_nothing_protected_is_lost(cache in caches(), spec in specs()) {
