@@ -6,6 +6,8 @@
 
 use crate::format::Format;
 use crate::simd_vector::{Vector, prefetch};
+use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Queries that are worked on together: each stored number is converted once for all of them.
 pub(crate) const QUERIES: usize = 4;
@@ -29,14 +31,58 @@ pub(crate) struct Ahead<'a> {
 }
 
 impl Ahead<'_> {
-    /// Asks for `len` bytes of the next row of a stream, from byte `from` of it on.
+    /// Asks for a cache line of the next row of some streams: of few at a time, a core can wait for no more.
     #[inline(always)]
-    pub fn ask(&self, stream: usize, from: usize, len: usize) {
-        let lines = (0..len).step_by(64);
-        if self.first {
-            lines.for_each(|line| prefetch::<true>(self.streams[stream], self.at + from + line));
+    pub fn ask(&self, streams: Range<usize>, line: usize) {
+        for stream in &self.streams[streams] {
+            let at = self.at + line * 64;
+            if self.first { prefetch::<true>(stream, at) } else { prefetch::<false>(stream, at) }
+        }
+    }
+}
+
+/// Some rows of a quad, all of one length.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a, F, const S: usize, const DIM: usize> {
+    rows: [&'a [u8]; S],
+    dim: usize,
+    format: PhantomData<F>,
+}
+
+impl<'a, F: Format, const S: usize, const DIM: usize> Rows<'a, F, S, DIM> {
+    #[inline(always)]
+    pub fn new(rows: [&'a [u8]; S], dim: usize) -> Self {
+        const { assert!(DIM.is_multiple_of(32)) };
+        assert!(rows.iter().all(|row| row.len() == F::row_bytes(dim)));
+        Self { rows, dim, format: PhantomData }
+    }
+
+    /// Cache lines of a row.
+    #[inline(always)]
+    pub fn lines(self) -> Range<usize> {
+        0..F::row_bytes(known::<DIM>(self.dim)).div_ceil(64)
+    }
+
+    /// The vectors that a line of each row holds.
+    #[inline(always)]
+    pub fn vectors<V: Vector>(self, line: usize) -> Range<usize> {
+        let per_line = 64 / (V::LANES * F::BYTES);
+        line * per_line..known::<DIM>(self.dim).div_ceil(V::LANES).min((line + 1) * per_line)
+    }
+
+    /// Vector `c` of row `s`, with zeros after the row's numbers.
+    ///
+    /// # Safety
+    /// Where `DIM` is known it is a multiple of 32, and `c` one of its vectors.
+    #[inline(always)]
+    pub unsafe fn load<V: Vector>(self, s: usize, c: usize) -> V {
+        let (bytes, at) = (V::LANES * F::BYTES, c * V::LANES * F::BYTES);
+        if DIM > 0 || (c + 1) * V::LANES <= self.dim {
+            // SAFETY: it ends within the numbers of a row, whose length was checked.
+            F::load::<V>(unsafe { self.rows[s].get_unchecked(at..at + bytes) })
         } else {
-            lines.for_each(|line| prefetch::<false>(self.streams[stream], self.at + from + line));
+            let end = self.dim * F::BYTES;
+            F::load_partial::<V>(&self.rows[s][at.min(end)..end])
         }
     }
 }
@@ -61,21 +107,19 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
     for (quad, cell) in cells.as_chunks_mut::<CELL>().0[..slots.div_ceil(QUAD)].iter_mut().enumerate() {
         let rows = quad_rows(keys, row_bytes, slots, quad);
-        // Sixteen sums, four rows and a query fit 32 registers; of 16 the half.
-        if V::REGISTERS >= 32 {
-            dots::<V, F, Q, DIM>(q, stride, rows, dim, ahead.as_deref(), cell);
+        // Sixteen sums, four rows and a query fit 32 registers. In 16 there is room for eight sums of two rows and the queries, or twelve of a
+        // row after the other.
+        if V::REGISTERS >= 32 || Q < QUERIES {
+            let sums = dots::<V, F, Q, QUAD, DIM>(q, stride, rows, dim, ahead.as_deref(), 0);
+            V::sum_quads(sums, cell);
         } else {
-            match Q {
-                1 => dots::<V, F, 1, DIM>(q, stride, rows, dim, ahead.as_deref(), cell),
-                2 => dots::<V, F, 2, DIM>(q, stride, rows, dim, ahead.as_deref(), cell),
-                _ => {
-                    let (first, second) = cell.split_at_mut(2 * QUAD);
-                    dots::<V, F, 2, DIM>(q, stride, rows, dim, ahead.as_deref(), first);
-                    if Q == 3 {
-                        dots::<V, F, 1, DIM>(&q[2 * stride..], stride, rows, dim, None, second);
-                    } else {
-                        dots::<V, F, 2, DIM>(&q[2 * stride..], stride, rows, dim, None, second);
-                    }
+            let [a, b, c, d] = rows;
+            for (half, rows) in [[a, b], [c, d]].into_iter().enumerate() {
+                let sums = dots::<V, F, Q, 2, DIM>(q, stride, rows, dim, ahead.as_deref(), 2 * half);
+                for i in (0..Q).step_by(2) {
+                    let [a, b, c, d] = V::sum4([sums[i][0], sums[i][1], sums[i + 1][0], sums[i + 1][1]]);
+                    cell[i * QUAD + 2 * half..][..2].copy_from_slice(&[a, b]);
+                    cell[(i + 1) * QUAD + 2 * half..][..2].copy_from_slice(&[c, d]);
                 }
             }
         }
@@ -132,54 +176,59 @@ pub(crate) fn quad_rows(rows: &[u8], row_bytes: usize, slots: usize, quad: usize
     of_quad
 }
 
+/// The products of `Q` queries and `S` rows, lane by lane. With each line of the rows one of each of `S` streams is asked for, from number
+/// `stream` on.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
+fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
     q: &[f32],
     stride: usize,
-    rows: [&[u8]; QUAD],
+    rows: [&[u8]; S],
     dim: usize,
     ahead: Option<&Ahead<'_>>,
-    cell: &mut [f32],
-) {
-    let dim = known::<DIM>(dim);
-    let vector_bytes = V::LANES * F::BYTES;
-    let whole = dim / V::LANES;
+    stream: usize,
+) -> [[V; S]; Q] {
+    let rows = Rows::<F, S, DIM>::new(rows, dim);
     assert!(q.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
-    assert!(rows.iter().all(|row| row.len() == F::row_bytes(dim)));
-    // All lines of a row of each stream, a few with each vector: a core can wait for few at a time.
-    let lines = STREAMS * F::row_bytes(dim).div_ceil(64);
-    let asked = lines.div_ceil(whole.max(1));
-    let mut sums = [[V::splat(0.0); QUAD]; Q];
-    for c in 0..whole {
-        let mut loaded = [V::splat(0.0); QUAD];
+    let mut sums = [[V::splat(0.0); S]; Q];
+    for line in rows.lines() {
         if let Some(ahead) = ahead {
-            for line in c * asked..lines.min((c + 1) * asked) {
-                ahead.ask(line % STREAMS, line / STREAMS * 64, 1);
-            }
+            ahead.ask(stream..stream + S, line);
         }
-        for s in 0..QUAD {
-            // SAFETY: vector `c` of `whole` lies within the row, whose length was checked.
-            loaded[s] = F::load::<V>(unsafe { rows[s].get_unchecked(c * vector_bytes..(c + 1) * vector_bytes) });
-        }
-        for i in 0..Q {
-            let at = i * stride + c * V::LANES;
-            // SAFETY: vector `c` of query `i < Q`, as checked above.
-            let factor = V::load(unsafe { q.get_unchecked(at..at + V::LANES) });
-            for s in 0..QUAD {
-                sums[i][s] = factor.mul_add(loaded[s], sums[i][s]);
+        for c in rows.vectors::<V>(line) {
+            // SAFETY: query `i < Q` is padded to whole vectors, as checked above.
+            let query = |i: usize| {
+                V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) })
+            };
+            // What there is less of stays in registers.
+            if Q > S {
+                let mut factors = [V::splat(0.0); Q];
+                for i in 0..Q {
+                    factors[i] = query(i);
+                }
+                for s in 0..S {
+                    // SAFETY: `c` is one of the vectors.
+                    let loaded: V = unsafe { rows.load(s, c) };
+                    for i in 0..Q {
+                        sums[i][s] = factors[i].mul_add(loaded, sums[i][s]);
+                    }
+                }
+            } else {
+                let mut loaded = [V::splat(0.0); S];
+                for s in 0..S {
+                    // SAFETY: `c` is one of the vectors.
+                    loaded[s] = unsafe { rows.load(s, c) };
+                }
+                for i in 0..Q {
+                    let factor = query(i);
+                    for s in 0..S {
+                        sums[i][s] = factor.mul_add(loaded[s], sums[i][s]);
+                    }
+                }
             }
         }
     }
-    if whole * V::LANES < dim {
-        for s in 0..QUAD {
-            let loaded = F::load_partial::<V>(&rows[s][whole * vector_bytes..dim * F::BYTES]);
-            for i in 0..Q {
-                sums[i][s] = V::load(&q[i * stride + whole * V::LANES..]).mul_add(loaded, sums[i][s]);
-            }
-        }
-    }
-    V::sum_quads(sums, cell);
+    sums
 }
 
 /// One step of the online softmax over the cells of a tile: raises the maxima (`max`, each query's [`QUAD`] times over), turns logits into
