@@ -93,41 +93,49 @@ pub(crate) fn changes<B: Block>(
     norms: &OutputNorms,
 ) -> Result<Vec<Vec<Vec<f32>>>> {
     let mut attention = rows(layer, who, window, head)?;
-    let (dim, values) = (layer.shape.head_dim, layer.heads[head].all_values());
-    for (g, of_head) in attention.iter_mut().enumerate() {
-        change(of_head, &values, dim, norms, head * layer.shape.group + g)?;
-    }
+    change(&mut attention, &layer.heads[head].all_values(), layer.shape.head_dim, norms, head * layer.shape.group)?;
     Ok(attention)
 }
 
-/// Attention rows of one query head become changes of its output.
+/// Attention rows of the query heads of a KV head, from query head `first` on, become changes of their outputs.
 pub(crate) fn change(
-    attention: &mut [Vec<f32>],
+    attention: &mut [Vec<Vec<f32>>],
     values: &[f32],
     dim: usize,
     norms: &OutputNorms,
-    query_head: usize,
+    first: usize,
 ) -> Result<()> {
+    let rows = attention.first().map_or(0, Vec::len);
+    let outputs = outputs(attention, values, dim)?;
+    let values_as_weights = rows::bytes(values);
     let slots = values.len() / dim;
-    let mut outputs = vec![0.0f32; attention.len() * dim];
-    for (row, out) in attention.iter().zip(outputs.chunks_exact_mut(dim)) {
-        for (&p, value) in row.iter().zip(values.chunks_exact(dim)) {
-            out.iter_mut().zip(value).for_each(|(out, v)| *out += p * v);
-        }
-    }
-    // ‖(o − v) W‖² = oᵀGo − 2 (G o)ᵀ v + vᵀGv with G = W Wᵀ.
-    let turned = norms.gram(query_head, &outputs)?;
-    let own: Vec<f32> = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b)).collect();
-    let squares: Vec<f32> = norms.of(query_head, values)?.into_iter().map(|norm| norm * norm).collect();
-    let bytes = rows::bytes(&turned);
-    let mut products = vec![0.0; slots * attention.len()];
-    linear(&mut products, values, Matrix::new(&bytes, GgmlDType::F32, attention.len(), dim)?, None)?;
-    let rows = attention.len();
-    for (index, row) in attention.iter_mut().enumerate() {
-        for (slot, p) in row.iter_mut().enumerate() {
-            let square = own[index] - 2.0 * products[slot * rows + index] + squares[slot];
-            *p = *p / (1.0 - *p).max(f32::EPSILON / 2.0) * square.max(0.0).sqrt();
+    let each = outputs.chunks_exact((rows * dim).max(1));
+    for (query_head, (attention, outputs)) in (first..).zip(attention.iter_mut().zip(each)) {
+        // ‖(o − v) W‖² = oᵀGo − 2 (G o)ᵀ v + vᵀGv with G = W Wᵀ.
+        let turned = norms.gram(query_head, outputs)?;
+        let squares: Vec<f32> = norms.of(query_head, values)?.into_iter().map(|norm| norm * norm).collect();
+        let mut products = vec![0.0; rows * slots];
+        linear(&mut products, &turned, Matrix::new(&values_as_weights, GgmlDType::F32, slots, dim)?, None)?;
+        let own = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b));
+        for ((row, products), own) in attention.iter_mut().zip(products.chunks_exact(slots.max(1))).zip(own) {
+            for ((p, product), square) in row.iter_mut().zip(products).zip(&squares) {
+                let square = own - 2.0 * product + square;
+                *p = *p / (1.0 - *p).max(f32::EPSILON / 2.0) * square.max(0.0).sqrt();
+            }
         }
     }
     Ok(())
+}
+
+/// Σ a v for attention rows over a KV head's `values` (`[slots][dim]`), `[group][rows][dim]`.
+pub(crate) fn outputs(attention: &[Vec<Vec<f32>>], values: &[f32], dim: usize) -> Result<Vec<f32>> {
+    let slots = values.len() / dim;
+    let mut turned = vec![0.0; values.len()];
+    for (slot, value) in values.chunks_exact(dim).enumerate() {
+        value.iter().enumerate().for_each(|(d, &x)| turned[d * slots + slot] = x);
+    }
+    let attention: Vec<&[f32]> = attention.iter().flatten().map(Vec::as_slice).collect();
+    let mut outputs = vec![0.0; attention.len() * dim];
+    linear(&mut outputs, &attention.concat(), Matrix::new(&rows::bytes(&turned), GgmlDType::F32, dim, slots)?, None)?;
+    Ok(outputs)
 }

@@ -46,11 +46,18 @@ struct Lost {
     moved: f64,
     /// ‖o W‖.
     output: f64,
+    /// By how much the output may have changed.
+    bound: f64,
 }
 
 impl Lost {
-    fn bound(&self) -> f64 {
-        (self.moved + self.mass * self.output) / (1.0 - self.mass).max(f64::MIN_POSITIVE)
+    /// Takes a slot away that had so much attention; what the bound grows by.
+    fn take(&mut self, attention: f64, length: f64) -> f64 {
+        self.mass += attention;
+        self.moved += attention * length;
+        let before = self.bound;
+        self.bound = (self.moved + self.mass * self.output) / (1.0 - self.mass).max(f64::MIN_POSITIVE);
+        self.bound - before
     }
 }
 
@@ -71,14 +78,11 @@ impl Admit for Certificate {
         for (head, &view) in layer.heads.iter().enumerate() {
             let values = view.all_values();
             let rows = attention::rows(layer, "certificate", self.window, head)?;
-            for (g, rows) in rows.iter().enumerate() {
-                lengths.push(norms.of(head * group + g, &values)?);
-                for (row, out) in rows.iter().zip(outputs.chunks_exact_mut(width)) {
-                    let out = &mut out[(head * group + g) * dim..][..dim];
-                    for (&p, value) in row.iter().zip(values.chunks_exact(dim)) {
-                        out.iter_mut().zip(value).for_each(|(out, v)| *out += p * v);
-                    }
-                }
+            let of_group = attention::outputs(&rows, &values, dim)?;
+            for (query_head, of_head) in (head * group..).zip(of_group.chunks_exact(count * dim)) {
+                lengths.push(norms.of(query_head, &values)?);
+                let places = outputs.chunks_exact_mut(width).map(|row| &mut row[query_head * dim..][..dim]);
+                places.zip(of_head.chunks_exact(dim)).for_each(|(place, output)| place.copy_from_slice(output));
             }
             attention.push(rows);
         }
@@ -107,10 +111,7 @@ impl Admit for Certificate {
                 let lost = &mut lost[head * group + g];
                 let length = f64::from(lengths[head * group + g][slot]);
                 for ((lost, total), row) in lost.iter_mut().zip(&mut totals).zip(&attention[head][g]) {
-                    let before = lost.bound();
-                    lost.mass += f64::from(row[slot]);
-                    lost.moved += f64::from(row[slot]) * length;
-                    *total += lost.bound() - before;
+                    *total += lost.take(f64::from(row[slot]), length);
                 }
             }
             if !totals.iter().zip(&limits).all(|(total, limit)| total <= limit) {

@@ -94,10 +94,9 @@ impl Score for RestKV {
             let attention = attention::rows(layer, "restKV", self.window, head)?;
             let values = layer.heads[head].all_values();
             let mut mean = vec![0.0f64; open];
-            for (g, rows) in attention.iter().enumerate() {
-                let mut changes = rows.clone();
-                let query_head = head * layer.shape.group + g;
-                attention::change(&mut changes, &values, layer.shape.head_dim, &norms, query_head)?;
+            let mut changes = attention.clone();
+            attention::change(&mut changes, &values, layer.shape.head_dim, &norms, head * layer.shape.group)?;
+            for (rows, changes) in attention.iter().zip(&changes) {
                 let mut smoothed: Vec<f64> = changes[0][..open].iter().map(|&x| f64::from(x)).collect();
                 for change in &changes[1..] {
                     let newer = |(old, &new): (&mut f64, &f32)| *old += self.alpha * (f64::from(new) - *old);
