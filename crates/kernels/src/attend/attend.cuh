@@ -45,7 +45,7 @@ struct AttendParams {
 };
 
 // 8 · ROWS query vectors and 16 · COLUMNS slots of a KV head on 128 threads, 8 × 16 of them: each has every eighth vector and every sixteenth
-// slot, ROWS × COLUMNS products of f32 out of ROWS + COLUMNS loads from shared memory. With eight of both the multiplications are the limit.
+// slot, ROWS × COLUMNS products for ROWS + COLUMNS loads from shared memory, in f32 FMA. With eight of both it is the multiplications that take the time.
 template <class Codec, u32 ROWS, u32 COLUMNS>
 struct AttendTile {
     static constexpr u32 THREADS = 128, ACROSS = 16, DOWN = THREADS / ACROSS;
@@ -115,8 +115,8 @@ struct AttendTile {
         return float4{x.x * scale, x.y * scale, x.z * scale, x.w * scale};
     }
 
-    // Logits (of base 2) for the slots from `start` on; those of slots that a vector does not see are -∞. Begins and ends with all threads at work
-    // on what lies in shared memory.
+    // Logits (of base 2) for the slots from `start` on; those of slots that a vector does not see are -∞. Begins with a barrier and ends without one:
+    // others may still read the pieces.
     __device__ __forceinline__ void logits(u32 start, float (&x)[ROWS][COLUMNS]) const {
         const u32 dim = p.layout.head_dim;
 #pragma unroll
