@@ -93,7 +93,9 @@ fn attention_equals_its_reference() {
 fn columns_equal_their_reference_and_do_not_change_the_output() {
     let mut noise = Noise(2);
     for (index, shape) in SHAPES.iter().chain(&MORE).enumerate() {
-        for codec in CODECS {
+        // Of the large ones, every codec and every way in some.
+        let large = shape.lengths.iter().sum::<usize>() * shape.rows * shape.group * shape.head_dim > 400_000;
+        for &codec in if large { &CODECS[index % 4..][..1] } else { &CODECS[..] } {
             let heads = heads(shape, codec, &mut noise);
             let views: Vec<View> = heads.iter().map(Head::view).collect();
             let q = queries(shape, &mut noise);
@@ -107,10 +109,8 @@ fn columns_equal_their_reference_and_do_not_change_the_output() {
                 (ColumnReduce::Max, None, true),
                 (ColumnReduce::Max, Some(&factors), false),
             ];
-            // The largest shapes take their turns.
-            let large = shape.lengths.iter().sum::<usize>() * shape.rows * shape.group * shape.head_dim > 400_000;
             for (way, (reduce, factors, biased)) in ways.into_iter().enumerate() {
-                if large && way != (index + codec as usize) % 4 {
+                if large && (way + index / 4) % 2 == 0 {
                     continue;
                 }
                 let what = format!("{shape:?} {codec:?} {reduce:?} factors {} bias {biased}", factors.is_some());
