@@ -14,9 +14,11 @@ fn main() {
     // One file, so that no entry point is left out by the linker.
     let kernels = Path::new("../kernels/src").canonicalize().expect("the kernels beside this crate");
     let mut all = "#include \"emulator.cpp\"\n".to_string();
-    let mut folders: Vec<_> = std::fs::read_dir(&kernels).expect("a folder").flatten().collect();
-    folders.sort_by_key(|folder| folder.file_name());
-    for file in folders.iter().map(|folder| folder.path().join("kernel.cu")).filter(|file| file.exists()) {
+    let folders = std::fs::read_dir(&kernels).expect("a folder").flatten();
+    let files = folders.filter_map(|folder| std::fs::read_dir(folder.path()).ok()).flat_map(Iterator::flatten);
+    let mut files: Vec<_> = files.map(|file| file.path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|name| name == "cu")) {
         all += &format!("#include \"{}\"\n", file.display());
     }
     let out = std::env::var("OUT_DIR").expect("cargo sets it");

@@ -1,4 +1,4 @@
-//! Compiles the `kernel.cu` of each folder with nvcc, for the features `nvcc` and `cuda`.
+//! Compiles the `.cu` files of each folder with nvcc, for the features `nvcc` and `cuda`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,12 +19,13 @@ fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     let nvcc = nvcc();
     let mut running = Vec::new();
-    for folder in std::fs::read_dir("src").expect("a folder").flatten() {
-        let source = folder.path().join("kernel.cu");
-        if source.exists() {
-            let target = out.join(folder.file_name()).with_extension("fatbin");
-            running.push((source.clone(), compile(&nvcc, &source, &target)));
-        }
+    let folders = std::fs::read_dir("src").expect("a folder").flatten();
+    let files = folders.filter_map(|folder| std::fs::read_dir(folder.path()).ok()).flat_map(Iterator::flatten);
+    for source in files.map(|file| file.path()).filter(|file| file.extension().is_some_and(|name| name == "cu")) {
+        // `attend/kernel.cu` is attend.fatbin, `attend/prefill.cu` is attend_prefill.fatbin.
+        let name = source.with_extension("").display().to_string().replace("src/", "").replace('/', "_");
+        let target = out.join(name.trim_end_matches("_kernel")).with_extension("fatbin");
+        running.push((source.clone(), compile(&nvcc, &source, &target)));
     }
     for (source, mut child) in running {
         let status = child.wait().expect("nvcc runs");

@@ -84,20 +84,23 @@ bool run_block(uint64_t &noise) {
     size_t left = fibers.size();
     std::vector<Fiber *> order;
     for (Fiber &fiber : fibers) order.push_back(&fiber);
-    while (left > 0) {
-        bool moved = false;
+    // Some warps rest while others run ahead, until those that run all wait.
+    for (bool moved = true; left > 0;) {
+        const uint64_t resting = moved ? noise >> 32 : 0;
+        const bool all_run = !moved;
+        moved = false;
         for (size_t i = order.size(); i > 1; i--) {
             noise = noise * 6364136223846793005u + 1442695040888963407u;
             std::swap(order[i - 1], order[(noise >> 33) % i]);
         }
         for (Fiber *fiber : order) {
-            if (fiber->ended || stands(*fiber)) continue;
+            if (fiber->ended || stands(*fiber) || resting >> (fiber->thread.thread.x / 32) & 1) continue;
             current = fiber;
             go();
             moved = true;
             left -= fiber->ended;
         }
-        if (!moved) return false;
+        if (!moved && all_run) return false;
     }
     return true;
 }

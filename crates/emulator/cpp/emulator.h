@@ -1,6 +1,6 @@
 // CUDA kernels on a CPU: one fiber a thread, the blocks of a grid one after another, the threads of a block in an order that changes at every
-// barrier. Shared memory begins as NaN, and a thread that ends while others of its block or warp wait for it is an error. What it does not see: races
-// inside the stretch between two barriers, alignment, and how fast anything is.
+// barrier, some warps ahead of others by as much as barriers allow. Shared memory begins as NaN, and a thread that ends while others of its block or
+// warp wait for it is an error. What it does not see: races inside a warp between two barriers, alignment, and how fast anything is.
 //
 // Only what the kernels use is here. Semantics: CUDA C++ programming guide, 10.6 (synchronization) and 10.22 (warp shuffles).
 #pragma once

@@ -4,37 +4,9 @@
 // A CTA takes one chunk of one KV head and up to QUERIES of its query vectors, so that each row of the cache is loaded once for the whole group. A warp
 // takes tiles of 32 slots in turn. LANES lanes share a row, eight numbers each; their partial dot products are summed by halving: in each step a lane
 // sends the half that it does not keep, so n sums over 16 lanes take 15/16 n shuffles in place of 4 n.
-#include "device.cuh"
+#include "attend.cuh"
 
 constexpr u32 WARPS = 4, TILE = 32, PER = 8;
-
-// One KV head of one session.
-struct AttendJob {
-    Head head;
-    // One logit a slot, or null.
-    const float *bias;
-    // Index of the first query vector of the group in the first row, in vectors of head_dim; the next row lies `stride` vectors further.
-    u32 query;
-    u32 stride;
-    u32 rows;
-    u32 group;
-    // Its chunks in the list of all, and where its partial results begin: `[chunk][row][group]`.
-    u32 chunks;
-    u32 partial;
-};
-
-struct AttendParams {
-    Layout layout;
-    float scale;
-    const AttendJob *jobs;
-    const Chunk *chunks;
-    const float *q;
-    // `[partial][head_dim]`, not divided yet, and maximum (of base 2) and denominator of each.
-    float *sums;
-    float2 *tops;
-    float *out;
-    u32 chunk_slots;
-};
 
 template <class Codec, u32 LANES, u32 QUERIES>
 struct AttendChunkOf {
@@ -49,8 +21,7 @@ struct AttendChunkOf {
         const bool aligned = p.layout.head_dim % PER == 0 && p.layout.row_bytes % Codec::ALIGN == 0;
         const Chunk chunk = p.chunks[blockIdx.x];
         const AttendJob job = p.jobs[chunk.row];
-        const u32 dim = p.layout.head_dim, vectors = job.rows * job.group, first_vector = blockIdx.y * QUERIES;
-        if (first_vector >= vectors) return;
+        const u32 dim = p.layout.head_dim, vectors = p.vectors, first_vector = blockIdx.y * QUERIES;
         const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, part = lane % LANES, sub = lane / LANES;
         const u32 start = chunk.index * p.chunk_slots, rest = job.head.len - start;
         const u32 end = start + (rest < p.chunk_slots ? rest : p.chunk_slots);
@@ -59,14 +30,15 @@ struct AttendChunkOf {
         u32 sees[QUERIES];
 #pragma unroll
         for (u32 m = 0; m < QUERIES; m++) {
-            const u32 vector = first_vector + m, row = vector / job.group;
+            const u32 vector = p.first + first_vector + m, row = vector / job.group;
             const float *from = p.q + u64(job.query + row * job.stride + vector % job.group) * dim;
-            sees[m] = vector < vectors ? job.head.len - job.rows + row + 1 : 0;
+            const bool there = first_vector + m < vectors;
+            sees[m] = there ? job.head.len - job.rows + row + 1 : 0;
             top[m] = -INF;
             total[m] = 0.0f;
 #pragma unroll
             for (u32 e = 0; e < PER; e++) {
-                q[m][e] = vector < vectors && part * PER + e < dim ? from[part * PER + e] * (p.scale * LOG2E) : 0.0f;
+                q[m][e] = there && part * PER + e < dim ? from[part * PER + e] * (p.scale * LOG2E) : 0.0f;
                 sums[m][e] = 0.0f;
             }
         }
@@ -182,7 +154,7 @@ struct AttendChunkOf {
                 sum += warp_sums[(w * QUERIES + m) * dim + d] * grow;
                 all += warp_tops[(w * QUERIES + m) * 2 + 1] * grow;
             }
-            const u64 partial = job.partial + u64(chunk.index) * vectors + first_vector + m;
+            const u64 partial = u64(blockIdx.x) * vectors + first_vector + m;
             p.sums[partial * dim + d] = sum;
             if (d == 0) {
                 p.tops[partial].x = highest;
@@ -192,26 +164,26 @@ struct AttendChunkOf {
     }
 };
 
-// Joins the chunks of a query vector. One CTA a (job, vector), one thread a number of the row.
+// Joins the chunks that a query vector sees, of this kernel or of prefill.cu. One CTA a (vector, job), one thread a number of the row.
 ENTRY(attend_join, AttendParams) {
-    const AttendJob job = p.jobs[blockIdx.x];
-    const u32 dim = p.layout.head_dim, vectors = job.rows * job.group, vector = blockIdx.y;
-    if (vector >= vectors) return;
-    const u32 row = vector / job.group;
+    const AttendJob job = p.jobs[blockIdx.y];
+    const u32 dim = p.layout.head_dim, vector = p.first + blockIdx.x, row = vector / job.group;
+    const u32 chunks = (job.head.len - job.rows + row) / p.chunk_slots + 1;
+    const u64 first = u64(job.first_chunk) * p.vectors + blockIdx.x, index = job.query + row * job.stride + vector % job.group;
     float highest = -INF, all = 0.0f;
-    for (u32 chunk = 0; chunk < job.chunks; chunk++)
-        highest = fmaxf(highest, p.tops[job.partial + u64(chunk) * vectors + vector].x);
+    for (u32 chunk = 0; chunk < chunks; chunk++) highest = fmaxf(highest, p.tops[first + u64(chunk) * p.vectors].x);
     for (u32 d = threadIdx.x; d < dim; d += blockDim.x) {
         float sum = 0.0f;
         all = 0.0f;
-        for (u32 chunk = 0; chunk < job.chunks; chunk++) {
-            const u64 partial = job.partial + u64(chunk) * vectors + vector;
+        for (u32 chunk = 0; chunk < chunks; chunk++) {
+            const u64 partial = first + u64(chunk) * p.vectors;
             const float top = p.tops[partial].x, grow = top == -INF ? 1.0f : exp2_of(top - highest);
             sum += p.sums[partial * dim + d] * grow;
             all += p.tops[partial].y * grow;
         }
-        p.out[u64(job.query + row * job.stride + vector % job.group) * dim + d] = all == 0.0f ? 0.0f : sum / all;
+        p.out[index * dim + d] = all == 0.0f ? 0.0f : sum / all;
     }
+    if (threadIdx.x == 0) p.totals[index] = float2{highest, all};
 }
 EXPORT(attend_join)
 

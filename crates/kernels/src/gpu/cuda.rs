@@ -72,10 +72,12 @@ impl Cuda {
 }
 
 impl Module {
-    /// What nvcc made of its `kernel.cu`.
+    /// What nvcc made of it.
     fn image(self) -> &'static [u8] {
         match self {
             Self::Attend => include_bytes!(concat!(env!("OUT_DIR"), "/attend.fatbin")),
+            Self::AttendColumns => include_bytes!(concat!(env!("OUT_DIR"), "/attend_columns.fatbin")),
+            Self::AttendPrefill => include_bytes!(concat!(env!("OUT_DIR"), "/attend_prefill.fatbin")),
             Self::Compact => include_bytes!(concat!(env!("OUT_DIR"), "/compact.fatbin")),
             Self::Encode => include_bytes!(concat!(env!("OUT_DIR"), "/encode.fatbin")),
             Self::Pool1d => include_bytes!(concat!(env!("OUT_DIR"), "/pool1d.fatbin")),

@@ -1,4 +1,4 @@
-//! How kernels reach a GPU: memory, launches in order, nothing else. What a kernel does with it is in the `cuda.rs` beside its `kernel.cu`.
+//! How kernels reach a GPU: memory, launches in order, nothing else. What a kernel does with it is in the `cuda.rs` beside its `.cu` file.
 //!
 //! [`Gpu`] is a trait so that the same launches and the same kernels run on a CUDA device (feature `cuda`, through candle) and, in the tests of
 //! machines without one, in an emulator. Block tables, lengths and scores are built on the host where it knows them; nothing waits for the device
@@ -60,7 +60,7 @@ pub trait Gpu: Sync {
 /// Which kernel, and on how many threads.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
-    /// The folder that the kernel is in.
+    /// The file that the kernel is in.
     pub module: Module,
     /// Its entry point.
     pub kernel: &'a str,
@@ -72,11 +72,13 @@ pub struct Launch<'a> {
     pub shared: usize,
 }
 
-/// The folders with a `kernel.cu`.
+/// The `.cu` files, which are loaded one by one: `kernel.cu` of the folder, or its other file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Module {
     Attend,
+    AttendColumns,
+    AttendPrefill,
     Compact,
     Encode,
     Pool1d,
