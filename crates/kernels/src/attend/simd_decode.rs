@@ -3,6 +3,7 @@
 use crate::format::Format;
 use crate::simd_cells::{Ahead, CELL, QUAD, Rows, known, quad_rows};
 use crate::simd_vector::Vector;
+use std::hint::black_box;
 
 /// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds
 /// the weights times the scales of the rows, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
@@ -55,6 +56,17 @@ fn add_rows<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usi
 ) {
     let rows = Rows::<F, QUAD, DIM>::new(rows, dim);
     assert!(out.len() >= (Q - 1) * stride + dim.next_multiple_of(C * V::LANES));
+    // Else the compiler keeps a copy of all sums on the stack from quad to quad, and stores each twice.
+    let out = black_box(out);
+    // In 32 registers there is room for the weights too.
+    let mut weights = [[V::splat(0.0); QUAD]; Q];
+    if V::REGISTERS >= 32 {
+        for i in 0..Q {
+            for s in 0..QUAD {
+                weights[i][s] = V::splat(cell[i * QUAD + s]);
+            }
+        }
+    }
     for line in rows.lines() {
         ahead.ask(0..QUAD, line);
         for first in rows.vectors::<V>(line).step_by(C) {
@@ -73,7 +85,7 @@ fn add_rows<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usi
                     loaded[c] = unsafe { rows.load(s, first + c) };
                 }
                 for i in 0..Q {
-                    let weight = V::splat(cell[i * QUAD + s]);
+                    let weight = if V::REGISTERS >= 32 { weights[i][s] } else { V::splat(cell[i * QUAD + s]) };
                     for c in 0..C {
                         sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
                     }
