@@ -70,19 +70,26 @@ impl<'a, F: Format, const S: usize, const DIM: usize> Rows<'a, F, S, DIM> {
         line * per_line..known::<DIM>(self.dim).div_ceil(V::LANES).min((line + 1) * per_line)
     }
 
+    /// Whether the `count` vectors from `c` on hold numbers of a row only.
+    #[inline(always)]
+    pub fn whole<V: Vector>(self, c: usize, count: usize) -> bool {
+        // The dimensions that are known are whole vectors, and pairs of them.
+        DIM > 0 || (c + count) * V::LANES <= self.dim
+    }
+
     /// Vector `c` of row `s`, with zeros after the row's numbers.
     ///
     /// # Safety
-    /// Where `DIM` is known it is a multiple of 32, and `c` one of its vectors.
+    /// `WHOLE` only where [`whole`](Self::whole) says so of one of the vectors.
     #[inline(always)]
-    pub unsafe fn load<V: Vector>(self, s: usize, c: usize) -> V {
+    pub unsafe fn load<V: Vector, const WHOLE: bool>(self, s: usize, c: usize) -> V {
         let (bytes, at) = (V::LANES * F::BYTES, c * V::LANES * F::BYTES);
-        if DIM > 0 || (c + 1) * V::LANES <= self.dim {
+        if WHOLE {
             // SAFETY: it ends within the numbers of a row, whose length was checked.
             F::load::<V>(unsafe { self.rows[s].get_unchecked(at..at + bytes) })
         } else {
             let end = self.dim * F::BYTES;
-            F::load_partial::<V>(&self.rows[s][at.min(end)..end])
+            F::load_partial::<V>(&self.rows[s][at.min(end)..end.min(at + bytes)])
         }
     }
 }
@@ -196,39 +203,56 @@ fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
             ahead.ask(stream..stream + S, line);
         }
         for c in rows.vectors::<V>(line) {
-            // SAFETY: query `i < Q` is padded to whole vectors, as checked above.
-            let query = |i: usize| {
-                V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) })
-            };
-            // What there is less of stays in registers.
-            if Q > S {
-                let mut factors = [V::splat(0.0); Q];
-                for i in 0..Q {
-                    factors[i] = query(i);
-                }
-                for s in 0..S {
-                    // SAFETY: `c` is one of the vectors.
-                    let loaded: V = unsafe { rows.load(s, c) };
-                    for i in 0..Q {
-                        sums[i][s] = factors[i].mul_add(loaded, sums[i][s]);
-                    }
-                }
+            if rows.whole::<V>(c, 1) {
+                add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);
             } else {
-                let mut loaded = [V::splat(0.0); S];
-                for s in 0..S {
-                    // SAFETY: `c` is one of the vectors.
-                    loaded[s] = unsafe { rows.load(s, c) };
-                }
-                for i in 0..Q {
-                    let factor = query(i);
-                    for s in 0..S {
-                        sums[i][s] = factor.mul_add(loaded[s], sums[i][s]);
-                    }
-                }
+                add_products::<V, F, Q, S, DIM, false>(&mut sums, q, stride, rows, c);
             }
         }
     }
     sums
+}
+
+/// The products of vector `c`.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn add_products<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize, const WHOLE: bool>(
+    sums: &mut [[V; S]; Q],
+    q: &[f32],
+    stride: usize,
+    rows: Rows<'_, F, S, DIM>,
+    c: usize,
+) {
+    let mut factors = [V::splat(0.0); Q];
+    let mut loaded = [V::splat(0.0); S];
+    // What there is less of stays in registers.
+    if Q > S {
+        for i in 0..Q {
+            // SAFETY: the caller saw that queries are padded to whole vectors.
+            factors[i] =
+                V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
+        }
+        for s in 0..S {
+            // SAFETY: the caller asked whether it is whole.
+            loaded[s] = unsafe { rows.load::<V, WHOLE>(s, c) };
+            for i in 0..Q {
+                sums[i][s] = factors[i].mul_add(loaded[s], sums[i][s]);
+            }
+        }
+    } else {
+        for s in 0..S {
+            // SAFETY: as above.
+            loaded[s] = unsafe { rows.load::<V, WHOLE>(s, c) };
+        }
+        for i in 0..Q {
+            // SAFETY: the caller saw that queries are padded to whole vectors.
+            factors[i] =
+                V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
+            for s in 0..S {
+                sums[i][s] = factors[i].mul_add(loaded[s], sums[i][s]);
+            }
+        }
+    }
 }
 
 /// One step of the online softmax over the cells of a tile: raises the maxima (`max`, each query's [`QUAD`] times over), turns logits into

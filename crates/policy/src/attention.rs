@@ -105,11 +105,14 @@ pub(crate) fn change(
     norms: &OutputNorms,
     first: usize,
 ) -> Result<()> {
+    if values.is_empty() {
+        return Ok(());
+    }
     let rows = attention.first().map_or(0, Vec::len);
     let outputs = outputs(attention, values, dim)?;
     let values_as_weights = rows::bytes(values);
     let slots = values.len() / dim;
-    let each = outputs.chunks_exact((rows * dim).max(1));
+    let each = outputs.chunks_exact(rows * dim);
     for (query_head, (attention, outputs)) in (first..).zip(attention.iter_mut().zip(each)) {
         // ‖(o − v) W‖² = oᵀGo − 2 (G o)ᵀ v + vᵀGv with G = W Wᵀ.
         let turned = norms.gram(query_head, outputs)?;
@@ -117,7 +120,7 @@ pub(crate) fn change(
         let mut products = vec![0.0; rows * slots];
         linear(&mut products, &turned, Matrix::new(&values_as_weights, GgmlDType::F32, slots, dim)?, None)?;
         let own = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b));
-        for ((row, products), own) in attention.iter_mut().zip(products.chunks_exact(slots.max(1))).zip(own) {
+        for ((row, products), own) in attention.iter_mut().zip(products.chunks_exact(slots)).zip(own) {
             for ((p, product), square) in row.iter_mut().zip(products).zip(&squares) {
                 let square = own - 2.0 * product + square;
                 *p = *p / (1.0 - *p).max(f32::EPSILON / 2.0) * square.max(0.0).sqrt();
@@ -129,13 +132,16 @@ pub(crate) fn change(
 
 /// Σ a v for attention rows over a KV head's `values` (`[slots][dim]`), `[group][rows][dim]`.
 pub(crate) fn outputs(attention: &[Vec<Vec<f32>>], values: &[f32], dim: usize) -> Result<Vec<f32>> {
+    let mut outputs = vec![0.0; attention.iter().map(Vec::len).sum::<usize>() * dim];
+    if values.is_empty() {
+        return Ok(outputs);
+    }
     let slots = values.len() / dim;
     let mut turned = vec![0.0; values.len()];
     for (slot, value) in values.chunks_exact(dim).enumerate() {
         value.iter().enumerate().for_each(|(d, &x)| turned[d * slots + slot] = x);
     }
     let attention: Vec<&[f32]> = attention.iter().flatten().map(Vec::as_slice).collect();
-    let mut outputs = vec![0.0; attention.len() * dim];
     linear(&mut outputs, &attention.concat(), Matrix::new(&rows::bytes(&turned), GgmlDType::F32, dim, slots)?, None)?;
     Ok(outputs)
 }

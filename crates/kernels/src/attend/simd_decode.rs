@@ -70,33 +70,51 @@ fn add_rows<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usi
     for line in rows.lines() {
         ahead.ask(0..QUAD, line);
         for first in rows.vectors::<V>(line).step_by(C) {
-            let at = |i: usize, c: usize| i * stride + (first + c) * V::LANES;
-            let mut sums = [[V::splat(0.0); C]; Q];
-            for i in 0..Q {
-                for c in 0..C {
-                    // SAFETY: sums `i < Q` are padded to whole vectors, as checked above.
-                    sums[i][c] = V::load(unsafe { out.get_unchecked(at(i, c)..at(i, c) + V::LANES) });
-                }
+            if rows.whole::<V>(first, C) {
+                add_vectors::<V, F, Q, DIM, C, true>(cell, &weights, rows, first, out, stride);
+            } else {
+                add_vectors::<V, F, Q, DIM, C, false>(cell, &weights, rows, first, out, stride);
             }
-            for s in 0..QUAD {
-                let mut loaded = [V::splat(0.0); C];
-                for c in 0..C {
-                    // SAFETY: `first + c` is one of the vectors, of which a multiple of 32 numbers has an even number.
-                    loaded[c] = unsafe { rows.load(s, first + c) };
-                }
-                for i in 0..Q {
-                    let weight = if V::REGISTERS >= 32 { weights[i][s] } else { V::splat(cell[i * QUAD + s]) };
-                    for c in 0..C {
-                        sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
-                    }
-                }
+        }
+    }
+}
+
+/// The same for the vectors from `first` on. `weights` are those of the cell if they are in registers.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn add_vectors<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usize, const WHOLE: bool>(
+    cell: &[f32; CELL],
+    weights: &[[V; QUAD]; Q],
+    rows: Rows<'_, F, QUAD, DIM>,
+    first: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let at = |i: usize, c: usize| i * stride + (first + c) * V::LANES;
+    let mut sums = [[V::splat(0.0); C]; Q];
+    for i in 0..Q {
+        for c in 0..C {
+            // SAFETY: the caller saw that the sums are padded to whole vectors, and pairs of them.
+            sums[i][c] = V::load(unsafe { out.get_unchecked(at(i, c)..at(i, c) + V::LANES) });
+        }
+    }
+    for s in 0..QUAD {
+        let mut loaded = [V::splat(0.0); C];
+        for c in 0..C {
+            // SAFETY: the caller asked whether they are whole.
+            loaded[c] = unsafe { rows.load::<V, WHOLE>(s, first + c) };
+        }
+        for i in 0..Q {
+            let weight = if V::REGISTERS >= 32 { weights[i][s] } else { V::splat(cell[i * QUAD + s]) };
+            for c in 0..C {
+                sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
             }
-            for i in 0..Q {
-                for c in 0..C {
-                    // SAFETY: as above.
-                    sums[i][c].store(unsafe { out.get_unchecked_mut(at(i, c)..at(i, c) + V::LANES) });
-                }
-            }
+        }
+    }
+    for i in 0..Q {
+        for c in 0..C {
+            // SAFETY: as above.
+            sums[i][c].store(unsafe { out.get_unchecked_mut(at(i, c)..at(i, c) + V::LANES) });
         }
     }
 }
