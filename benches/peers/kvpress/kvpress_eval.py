@@ -13,7 +13,7 @@ from statistics import mean
 import torch
 
 from model import load
-from policies import kept_count, policies, ratio
+from policies import ACROSS_LAYERS, RAGGED, kept_count, policies, ratio
 from session import Reader, attention, greedy, prefill
 
 METRICS = {
@@ -41,7 +41,13 @@ def arguments():
     parser.add_argument("--kernel", type=int, default=7, help="SnapKV's pooling kernel")
     parser.add_argument("--pool", choices=["max", "average"], default="max", help="SnapKV's pooling")
     parser.add_argument("--ada-floor", type=float, default=0.2)
+    parser.add_argument("--defensive", type=Path, help="a checkout of DefensiveKV, for defensiveKV and layerDefensiveKV")
     return parser.parse_args()
+
+
+def known(options):
+    """The policies that there are."""
+    return policies(options.window, options.kernel, options.pool, options.ada_floor, options.defensive)
 
 
 def prompts(path, limit):
@@ -60,16 +66,16 @@ def prompts(path, limit):
 def checked(prompt, name, keep):
     """`prompt`, which must have kept exactly what headwise would keep, however the layers and heads share it."""
     count = prompt.tokens if name == "full" else kept_count(prompt.tokens, keep)
-    for layer in prompt.lengths:
+    for heads in [sum(prompt.lengths, [])] if name in ACROSS_LAYERS else prompt.lengths:
         # PyramidKVPress rounds layer by layer: its sum may be a few slots off.
-        assert name == "pyramidKV" or sum(layer) == count * len(layer), f"{name} at {keep} kept {layer}, not {count} each"
-        assert name in ("pyramidKV", "adaSnapKV") or set(layer) == {count}, f"{name} at {keep} kept {layer}"
+        assert name == "pyramidKV" or sum(heads) == count * len(heads), f"{name} at {keep} kept {heads}, not {count} each"
+        assert name in RAGGED or set(heads) == {count}, f"{name} at {keep} kept {heads}"
     return prompt
 
 
 def run(model, text, items, options, name, keep, mode, write_kept):
     """One record an item: a policy at a budget in a mode."""
-    make = policies(options.window, options.kernel, options.pool, options.ada_floor)[name]
+    make = known(options)[name]
     prompt, context = None, None
     for item in items:
         started = time.perf_counter()
@@ -146,9 +152,9 @@ def row(records, name, keep, mode, task, slot_bytes):
 def main():
     """Every policy at every budget in every mode; the file is written anew after each."""
     options = arguments()
-    unknown = set(options.policy) - set(policies(32, 7, "max", 0.2)) | set(options.mode) - {"aware", "agnostic"}
+    unknown = set(options.policy) - set(known(options)) | set(options.mode) - {"aware", "agnostic"}
     if unknown:
-        sys.exit(f"{', '.join(sorted(unknown))}: not known; policies are {', '.join(policies(32, 7, 'max', 0.2))}")
+        sys.exit(f"{', '.join(sorted(unknown))}: not known; policies are {', '.join(known(options))}")
     torch.set_num_threads(options.threads)
     items = prompts(options.file, options.limit)
     model, text = load(options.model)

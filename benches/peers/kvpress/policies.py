@@ -2,6 +2,7 @@
 
 from kvpress import (
     AdaKVPress,
+    CompactorPress,
     CURPress,
     ExpectedAttentionPress,
     KeyDiffPress,
@@ -15,6 +16,12 @@ from kvpress import (
     TOVAPress,
 )
 from torch.nn import functional as F
+
+from defensive import defensive_presses
+
+# Policies whose layers or heads keep different numbers of slots; of the second, layers too compete.
+RAGGED = ("pyramidKV", "adaSnapKV", "adaExpectedAttention", "defensiveKV", "layerDefensiveKV")
+ACROSS_LAYERS = ("layerDefensiveKV",)
 
 
 class MaxPooled:
@@ -39,12 +46,12 @@ class MaxPyramidKV(MaxPooled, PyramidKVPress):
     """PyramidKV with max pooling."""
 
 
-def policies(window, kernel, pool, floor):
-    """Makers of presses: name → (compression ratio → press)."""
+def policies(window, kernel, pool, floor, defensive=None):
+    """Makers of presses: name → (compression ratio → press). Those of DefensiveKV need a checkout of it."""
     snap_kv, pyramid_kv = {"max": (MaxSnapKV, MaxPyramidKV), "average": (SnapKVPress, PyramidKVPress)}[pool]
     observed = {"window_size": window, "kernel_size": kernel}
     ada = lambda press: AdaKVPress(press, alpha_safeguard=floor)
-    return {
+    makers = {
         "full": None,
         # With a seed of its own RandomPress would keep the same positions in every layer.
         "random": lambda ratio: RandomPress(ratio),
@@ -59,7 +66,15 @@ def policies(window, kernel, pool, floor):
         "lagKV": lambda ratio: LagKVPress(ratio),
         "cur": lambda ratio: CURPress(ratio),
         "expectedAttention": lambda ratio: ExpectedAttentionPress(ratio),
+        # `adakv_expected_attention_e2` of the evaluation in kvpress's repository.
+        "adaExpectedAttention": lambda ratio: ada(ExpectedAttentionPress(ratio, epsilon=1e-2)),
+        "compactor": lambda ratio: CompactorPress(ratio),
     }
+    if defensive:
+        defensive_kv, layer_defensive_kv = defensive_presses(defensive)
+        makers["defensiveKV"] = lambda ratio: defensive_kv(compression_ratio=ratio)
+        makers["layerDefensiveKV"] = lambda ratio: layer_defensive_kv(compression_ratio=ratio)
+    return makers
 
 
 def kept_count(tokens, keep):
@@ -71,8 +86,9 @@ def ratio(press, tokens, keep):
     """The compression ratio at which `press` keeps exactly `kept_count`.
 
     kvpress cuts `tokens * (1 - ratio)` off to an integer, so it is put halfway between two of them, out of reach of rounding;
-    PyramidKVPress rounds it to the nearest instead.
+    PyramidKVPress rounds it to the nearest instead, and presses that count the slots of all heads at once have a margin of their own.
     """
     count = kept_count(tokens, keep)
-    half = 0 if isinstance(press(0.5), PyramidKVPress) else 0.5
-    return max(0.0, 1 - (count + half) / tokens)
+    made = press(0.5)
+    margin = 0 if isinstance(made, PyramidKVPress) else getattr(made, "margin", 0.5)
+    return max(0.0, 1 - (count + margin) / tokens)

@@ -1,10 +1,13 @@
 """What the comparison stands on, on a tiny random model: `python -m unittest` in this folder. No download."""
 
+import os
 import unittest
 
 import torch
+from kvpress import KnormPress
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from defensive import Masked, MaskedAcrossLayers
 from kvpress_eval import checked
 from policies import kept_count, policies, ratio
 from session import Reader, attention, greedy, prefill
@@ -12,7 +15,17 @@ from session import Reader, attention, greedy, prefill
 torch.manual_seed(1)
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3}
 MODEL = LlamaForCausalLM(LlamaConfig(vocab_size=97, attn_implementation="sdpa", **SHAPE)).eval()
+# A checkout of DefensiveKV, if there is one, for the policies that need it.
+DEFENSIVE = os.environ.get("DEFENSIVE")
 PROMPT, QUESTION = torch.randint(0, 97, (401,)).tolist(), [5, 6, 7, 8]
+
+
+class MaskedNorms(Masked, KnormPress):
+    """The smallest keys of a layer."""
+
+
+class NormsAcrossLayers(MaskedAcrossLayers, KnormPress):
+    """The smallest keys of all layers."""
 
 
 class Numbers:
@@ -26,7 +39,7 @@ class Numbers:
 
 def compressed(name, keep, floor=0.2):
     """The prompt under a policy."""
-    make = policies(32, 7, "max", floor)[name]
+    make = policies(32, 7, "max", floor, DEFENSIVE)[name]
     with attention(MODEL, "eager" if name == "observedAttention" else "sdpa"):
         press = make and make(ratio(make, len(PROMPT), keep))
         return checked(prefill(MODEL, PROMPT, press, with_positions=True), name, keep)
@@ -58,7 +71,7 @@ class Test(unittest.TestCase):
         self.assertEqual(fed, 7)
 
     def test_every_policy_keeps_exactly_its_budget(self):
-        for name in policies(32, 7, "max", 0.2):
+        for name in policies(32, 7, "max", 0.2, DEFENSIVE):
             for keep in (0.9, 0.3, 0.29):
                 prompt = compressed(name, keep)
                 count = len(PROMPT) if name == "full" else kept_count(len(PROMPT), keep)
@@ -82,8 +95,19 @@ class Test(unittest.TestCase):
         self.assertLess(snap.stored, ada.stored)
         torch.testing.assert_close(answers(ada, QUESTION)[1], removed, atol=1e-4, rtol=1e-4)
 
+    def test_the_best_of_a_layer_or_of_all_stay(self):
+        full = prefill(MODEL, PROMPT)
+        norms = torch.stack([layer.keys[0].norm(dim=-1) for layer in full.cache.layers])
+        count = kept_count(len(PROMPT), 0.3)
+        for kind, groups in ((MaskedNorms, norms.flatten(1)), (NormsAcrossLayers, norms.flatten()[None])):
+            found = prefill(MODEL, PROMPT, kind(ratio(kind, len(PROMPT), 0.3)), with_positions=True)
+            smallest = count * 6 // len(groups)
+            bounds = groups.sort().values[:, smallest - 1].view(-1, 1).expand(-1, 3 // len(groups)).flatten()
+            expected = [[(head <= bound).nonzero().flatten().tolist() for head in layer] for layer, bound in zip(norms, bounds)]
+            self.assertEqual(found.kept, expected)
+
     def test_a_question_leaves_no_trace(self):
-        for name in ("full", "adaSnapKV", "pyramidKV"):
+        for name in ("full", "adaSnapKV", "pyramidKV", *(["layerDefensiveKV"] if DEFENSIVE else [])):
             prompt = compressed(name, 0.5)
             first = answers(prompt, QUESTION)
             answers(prompt, [50, 51])
