@@ -63,24 +63,17 @@ impl<'a, F: Format, const S: usize, const DIM: usize> Rows<'a, F, S, DIM> {
         0..F::row_bytes(known::<DIM>(self.dim)).div_ceil(64)
     }
 
-    /// The vectors that a line of each row holds.
+    /// The vectors that a line of each row holds, for a known `DIM`: whole ones, and pairs of them.
     #[inline(always)]
     pub fn vectors<V: Vector>(self, line: usize) -> Range<usize> {
         let per_line = 64 / (V::LANES * F::BYTES);
-        line * per_line..known::<DIM>(self.dim).div_ceil(V::LANES).min((line + 1) * per_line)
-    }
-
-    /// Whether the `count` vectors from `c` on hold numbers of a row only.
-    #[inline(always)]
-    pub fn whole<V: Vector>(self, c: usize, count: usize) -> bool {
-        // The dimensions that are known are whole vectors, and pairs of them.
-        DIM > 0 || (c + count) * V::LANES <= self.dim
+        line * per_line..(DIM / V::LANES).min((line + 1) * per_line)
     }
 
     /// Vector `c` of row `s`, with zeros after the row's numbers.
     ///
     /// # Safety
-    /// `WHOLE` only where [`whole`](Self::whole) says so of one of the vectors.
+    /// `WHOLE` only for a vector that ends within the numbers of a row.
     #[inline(always)]
     pub unsafe fn load<V: Vector, const WHOLE: bool>(self, s: usize, c: usize) -> V {
         let (bytes, at) = (V::LANES * F::BYTES, c * V::LANES * F::BYTES);
@@ -198,16 +191,26 @@ fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
     let rows = Rows::<F, S, DIM>::new(rows, dim);
     assert!(q.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
     let mut sums = [[V::splat(0.0); S]; Q];
-    for line in rows.lines() {
-        if let Some(ahead) = ahead {
-            ahead.ask(stream..stream + S, line);
-        }
-        for c in rows.vectors::<V>(line) {
-            if rows.whole::<V>(c, 1) {
-                add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);
-            } else {
-                add_products::<V, F, Q, S, DIM, false>(&mut sums, q, stride, rows, c);
+    if DIM > 0 {
+        for line in rows.lines() {
+            if let Some(ahead) = ahead {
+                ahead.ask(stream..stream + S, line);
             }
+            for c in rows.vectors::<V>(line) {
+                add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);
+            }
+        }
+    } else {
+        // Of a length that is not known, short loops take long.
+        if let Some(ahead) = ahead {
+            rows.lines().for_each(|line| ahead.ask(stream..stream + S, line));
+        }
+        let whole = dim / V::LANES;
+        for c in 0..whole {
+            add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);
+        }
+        if whole * V::LANES < dim {
+            add_products::<V, F, Q, S, DIM, false>(&mut sums, q, stride, rows, whole);
         }
     }
     sums
@@ -233,7 +236,7 @@ fn add_products<V: Vector, F: Format, const Q: usize, const S: usize, const DIM:
                 V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
         }
         for s in 0..S {
-            // SAFETY: the caller asked whether it is whole.
+            // SAFETY: the caller says whether it is whole.
             loaded[s] = unsafe { rows.load::<V, WHOLE>(s, c) };
             for i in 0..Q {
                 sums[i][s] = factors[i].mul_add(loaded[s], sums[i][s]);

@@ -67,14 +67,22 @@ fn add_rows<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usi
             }
         }
     }
-    for line in rows.lines() {
-        ahead.ask(0..QUAD, line);
-        for first in rows.vectors::<V>(line).step_by(C) {
-            if rows.whole::<V>(first, C) {
+    if DIM > 0 {
+        for line in rows.lines() {
+            ahead.ask(0..QUAD, line);
+            for first in rows.vectors::<V>(line).step_by(C) {
                 add_vectors::<V, F, Q, DIM, C, true>(cell, &weights, rows, first, out, stride);
-            } else {
-                add_vectors::<V, F, Q, DIM, C, false>(cell, &weights, rows, first, out, stride);
             }
+        }
+    } else {
+        // As for the products of keys.
+        rows.lines().for_each(|line| ahead.ask(0..QUAD, line));
+        let whole = dim / V::LANES / C * C;
+        for first in (0..whole).step_by(C) {
+            add_vectors::<V, F, Q, DIM, C, true>(cell, &weights, rows, first, out, stride);
+        }
+        for first in (whole..dim.div_ceil(V::LANES)).step_by(C) {
+            add_vectors::<V, F, Q, DIM, C, false>(cell, &weights, rows, first, out, stride);
         }
     }
 }
@@ -101,7 +109,7 @@ fn add_vectors<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: 
     for s in 0..QUAD {
         let mut loaded = [V::splat(0.0); C];
         for c in 0..C {
-            // SAFETY: the caller asked whether they are whole.
+            // SAFETY: the caller says whether they are whole.
             loaded[c] = unsafe { rows.load::<V, WHOLE>(s, first + c) };
         }
         for i in 0..Q {
