@@ -226,34 +226,17 @@ fn add_products<V: Vector, F: Format, const Q: usize, const S: usize, const DIM:
     rows: Rows<'_, F, S, DIM>,
     c: usize,
 ) {
+    // The queries stay in registers, of the rows one at a time.
     let mut factors = [V::splat(0.0); Q];
-    let mut loaded = [V::splat(0.0); S];
-    // What there is less of stays in registers.
-    if Q > S {
+    for i in 0..Q {
+        // SAFETY: the caller saw that queries are padded to whole vectors.
+        factors[i] = V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
+    }
+    for s in 0..S {
+        // SAFETY: the caller says whether it is whole.
+        let loaded: V = unsafe { rows.load::<V, WHOLE>(s, c) };
         for i in 0..Q {
-            // SAFETY: the caller saw that queries are padded to whole vectors.
-            factors[i] =
-                V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
-        }
-        for s in 0..S {
-            // SAFETY: the caller says whether it is whole.
-            loaded[s] = unsafe { rows.load::<V, WHOLE>(s, c) };
-            for i in 0..Q {
-                sums[i][s] = factors[i].mul_add(loaded[s], sums[i][s]);
-            }
-        }
-    } else {
-        for s in 0..S {
-            // SAFETY: as above.
-            loaded[s] = unsafe { rows.load::<V, WHOLE>(s, c) };
-        }
-        for i in 0..Q {
-            // SAFETY: the caller saw that queries are padded to whole vectors.
-            factors[i] =
-                V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
-            for s in 0..S {
-                sums[i][s] = factors[i].mul_add(loaded[s], sums[i][s]);
-            }
+            sums[i][s] = factors[i].mul_add(loaded, sums[i][s]);
         }
     }
 }
