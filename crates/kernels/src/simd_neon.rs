@@ -46,6 +46,8 @@ impl Vector for F32x4 {
         fn max(self, other: Self) -> Self = Self(vbslq_f32(vcgtq_f32(self.0, other.0), self.0, other.0));
         fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self =
             Self(vbslq_f32(vcgeq_f32(a.0, b.0), then.0, otherwise.0));
+        fn at_least(self, bound: Self) -> u32 =
+            vaddvq_u32(vandq_u32(vcgeq_f32(self.0, bound.0), std::mem::transmute::<[u32; 4], uint32x4_t>([1, 2, 4, 8])));
         fn scale_by_power_of_two(self, counter: Self) -> Self = Self(vreinterpretq_f32_u32(vaddq_u32(
             vreinterpretq_u32_f32(self.0),
             vshlq_n_u32::<23>(vreinterpretq_u32_f32(counter.0)),

@@ -47,6 +47,8 @@ pub trait Vector: Copy {
     fn max(self, other: Self) -> Self;
     /// `then` in the lanes where `a >= b`, else `otherwise` (also where either is NaN).
     fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self;
+    /// A bit for each lane, the first one lowest: whether it is at least that of `bound`.
+    fn at_least(self, bound: Self) -> u32;
     /// Adds the low bits of `counter` to the exponent: `self * 2^n` for `counter = 1.5 * 2^23 + n`.
     fn scale_by_power_of_two(self, counter: Self) -> Self;
     /// The sums over the lanes of four vectors.
@@ -204,6 +206,10 @@ impl Vector for F32x4 {
         Self([pick(0), pick(1), pick(2), pick(3)])
     }
     #[inline(always)]
+    fn at_least(self, bound: Self) -> u32 {
+        (0..4).map(|i| u32::from(self.0[i] >= bound.0[i]) << i).sum()
+    }
+    #[inline(always)]
     fn scale_by_power_of_two(self, counter: Self) -> Self {
         self.zip(counter, |x, n| f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23)))
     }
@@ -283,6 +289,8 @@ mod x86 {
             fn max(self, other: Self) -> Self = Self(_mm256_max_ps(self.0, other.0));
             fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self =
                 Self(_mm256_blendv_ps(otherwise.0, then.0, _mm256_cmp_ps::<_CMP_GE_OQ>(a.0, b.0)));
+            fn at_least(self, bound: Self) -> u32 =
+                _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(self.0, bound.0)) as u32;
             fn scale_by_power_of_two(self, counter: Self) -> Self = Self(_mm256_castsi256_ps(_mm256_add_epi32(
                 _mm256_castps_si256(self.0),
                 _mm256_slli_epi32::<23>(_mm256_castps_si256(counter.0)),
@@ -339,6 +347,7 @@ mod x86 {
             fn max(self, other: Self) -> Self = Self(_mm512_max_ps(self.0, other.0));
             fn select_ge(a: Self, b: Self, then: Self, otherwise: Self) -> Self =
                 Self(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(a.0, b.0), otherwise.0, then.0));
+            fn at_least(self, bound: Self) -> u32 = u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(self.0, bound.0));
             fn scale_by_power_of_two(self, counter: Self) -> Self = Self(_mm512_castsi512_ps(_mm512_add_epi32(
                 _mm512_castps_si512(self.0),
                 _mm512_slli_epi32::<23>(_mm512_castps_si512(counter.0)),

@@ -1,20 +1,40 @@
 //! Attention of the last queries, for scorers and filters that need it row by row.
 
+use bytemuck::cast_slice;
 use headwise_core::{Error, Result};
 use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
+use headwise_kernels::output_changes::Outputs;
 use headwise_kernels::window_scores::SUMS;
-use headwise_kernels::{Block, HeadView, Window, window_rows, window_sums};
+use headwise_kernels::{Block, HeadView, Strips, Window, output_changes, window_rows, window_sums};
+use rayon::prelude::*;
+use std::slice::ChunksExact;
 
 use crate::output_norms::OutputNorms;
 use crate::{LayerInput, rows};
 
-/// Softmax rows of the window over all slots of a KV head, `[group][rows][slots]`, the window's own columns among them.
-pub(crate) fn rows<B: Block>(
-    layer: &LayerInput<B>,
-    who: &str,
-    window: usize,
-    head: usize,
-) -> Result<Vec<Vec<Vec<f32>>>> {
+/// Numbers of a KV head for each of its query heads, row of the window and slot, `[group][rows][slots]`.
+pub(crate) struct Rows {
+    rows: usize,
+    /// Of a row.
+    pub slots: usize,
+    numbers: Vec<f32>,
+}
+
+impl Rows {
+    /// One after the other.
+    pub fn all(&self) -> ChunksExact<'_, f32> {
+        self.numbers.chunks_exact(self.slots.max(1))
+    }
+
+    /// Those of each query head.
+    pub fn of_query_heads(&self) -> impl Iterator<Item = ChunksExact<'_, f32>> {
+        let of_query_head = self.numbers.chunks_exact((self.rows * self.slots).max(1));
+        of_query_head.map(|numbers| numbers.chunks_exact(self.slots.max(1)))
+    }
+}
+
+/// Softmax rows of the window over all slots of a KV head, the window's own columns among them.
+pub(crate) fn rows<B: Block>(layer: &LayerInput<B>, who: &str, window: usize, head: usize) -> Result<Rows> {
     rows_at(layer, who, window, head, |_| layer.scale)
 }
 
@@ -25,7 +45,7 @@ pub(crate) fn rows_at<B: Block>(
     window: usize,
     head: usize,
     scale: impl Fn(u32) -> f32,
-) -> Result<Vec<Vec<Vec<f32>>>> {
+) -> Result<Rows> {
     let (queries, positions) = layer.window(who, window)?;
     if positions.is_empty() {
         return Err(Error::ObservationMissing { scorer: who.into(), what: "queries".into(), need: 1, have: 0 });
@@ -41,9 +61,7 @@ pub(crate) fn rows_at<B: Block>(
     let window = Window { queries: &scaled, positions, query_heads, scale: layer.scale };
     let view = layer.heads[head];
     let numbers = window_rows(&window, head, layer.heads.len(), view, layer.positions[head])?;
-    let len = view.len.max(1);
-    let of_group = |rows: &[f32]| rows.chunks_exact(len).map(<[f32]>::to_vec).collect();
-    Ok(numbers.chunks_exact(len * positions.len()).map(of_group).collect())
+    Ok(Rows { rows: positions.len(), slots: view.len, numbers })
 }
 
 /// What the rows of the window say of a slot, over one query head.
@@ -81,67 +99,49 @@ pub(crate) fn moments<B: Block>(layer: &LayerInput<B>, who: &str, window: usize)
     layer.heads.iter().enumerate().map(of_head).collect()
 }
 
-/// How much the layer's output changes for each row of the window when a slot is taken away and the softmax renormalised, `[group][rows][slots]`:
-/// a / (1 − a) · ‖(o − v) W_O‖₂, with o the head's output for that row (the closed form of CAOTE, arXiv 2504.14051, and ReST-KV, arXiv 2605.08840).
-///
-/// A slot that holds all attention would change the output without bound; 1 − a is taken as 2⁻²⁴ at least.
+/// How much the layer's output changes for each row of the window when a slot is taken away: see [`output_changes`].
 pub(crate) fn changes<B: Block>(
     layer: &LayerInput<B>,
     who: &str,
     window: usize,
     head: usize,
     norms: &OutputNorms,
-) -> Result<Vec<Vec<Vec<f32>>>> {
-    let mut attention = rows(layer, who, window, head)?;
-    change(&mut attention, &layer.heads[head].all_values(), layer.shape.head_dim, norms, head * layer.shape.group)?;
+) -> Result<Rows> {
+    let attention = rows(layer, who, window, head)?;
+    change(attention, &layer.heads[head].all_values(), norms, head)
+}
+
+/// Attention of a KV head becomes changes of its query heads' outputs. `values` are `[slots][head_dim]`.
+pub(crate) fn change(mut attention: Rows, values: &[f32], norms: &OutputNorms, head: usize) -> Result<Rows> {
+    let (rows, slots) = (attention.rows, attention.slots);
+    if slots == 0 {
+        return Ok(attention);
+    }
+    let (dim, group) = (values.len() / slots, attention.numbers.len() / (rows * slots));
+    let outputs = outputs(&attention, values)?;
+    let strips = Strips::new(values, dim);
+    let lengths = norms.of_group(head, &strips)?;
+    let query_heads = attention.numbers.par_chunks_exact_mut(rows * slots).zip(outputs.par_chunks_exact(rows * dim));
+    let query_heads = query_heads.zip(lengths.par_chunks_exact(slots)).zip(head * group..(head + 1) * group);
+    let changed = query_heads.map(|(((attention, outputs), lengths), query_head)| {
+        let turned = norms.gram(query_head, outputs)?;
+        let squares = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b));
+        let squares: Vec<f32> = squares.collect();
+        output_changes(attention, &strips, Outputs { turned: &turned, squares: &squares, lengths })
+    });
+    changed.collect::<Vec<_>>().into_iter().collect::<Result<()>>()?;
     Ok(attention)
 }
 
-/// Attention rows of the query heads of a KV head, from query head `first` on, become changes of their outputs.
-pub(crate) fn change(
-    attention: &mut [Vec<Vec<f32>>],
-    values: &[f32],
-    dim: usize,
-    norms: &OutputNorms,
-    first: usize,
-) -> Result<()> {
-    if values.is_empty() {
-        return Ok(());
+/// Σ a v for attention over a KV head's `values` (`[slots][head_dim]`), `[group][rows][head_dim]`.
+pub(crate) fn outputs(attention: &Rows, values: &[f32]) -> Result<Vec<f32>> {
+    let slots = attention.slots;
+    if slots == 0 {
+        return Ok(Vec::new());
     }
-    let rows = attention.first().map_or(0, Vec::len);
-    let outputs = outputs(attention, values, dim)?;
-    let values_as_weights = rows::bytes(values);
-    let slots = values.len() / dim;
-    let each = outputs.chunks_exact(rows * dim);
-    for (query_head, (attention, outputs)) in (first..).zip(attention.iter_mut().zip(each)) {
-        // ‖(o − v) W‖² = oᵀGo − 2 (G o)ᵀ v + vᵀGv with G = W Wᵀ.
-        let turned = norms.gram(query_head, outputs)?;
-        let squares: Vec<f32> = norms.of(query_head, values)?.into_iter().map(|norm| norm * norm).collect();
-        let mut products = vec![0.0; rows * slots];
-        linear(&mut products, &turned, Matrix::new(&values_as_weights, GgmlDType::F32, slots, dim)?, None)?;
-        let own = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b));
-        for ((row, products), own) in attention.iter_mut().zip(products.chunks_exact(slots)).zip(own) {
-            for ((p, product), square) in row.iter_mut().zip(products).zip(&squares) {
-                let square = own - 2.0 * product + square;
-                *p = *p / (1.0 - *p).max(f32::EPSILON / 2.0) * square.max(0.0).sqrt();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Σ a v for attention rows over a KV head's `values` (`[slots][dim]`), `[group][rows][dim]`.
-pub(crate) fn outputs(attention: &[Vec<Vec<f32>>], values: &[f32], dim: usize) -> Result<Vec<f32>> {
-    let mut outputs = vec![0.0; attention.iter().map(Vec::len).sum::<usize>() * dim];
-    if values.is_empty() {
-        return Ok(outputs);
-    }
-    let slots = values.len() / dim;
-    let mut turned = vec![0.0; values.len()];
-    for (slot, value) in values.chunks_exact(dim).enumerate() {
-        value.iter().enumerate().for_each(|(d, &x)| turned[d * slots + slot] = x);
-    }
-    let attention: Vec<&[f32]> = attention.iter().flatten().map(Vec::as_slice).collect();
-    linear(&mut outputs, &attention.concat(), Matrix::new(&rows::bytes(&turned), GgmlDType::F32, dim, slots)?, None)?;
+    let dim = values.len() / slots;
+    let turned = rows::turned(values, dim);
+    let mut outputs = vec![0.0; attention.all().len() * dim];
+    linear(&mut outputs, &attention.numbers, Matrix::new(cast_slice(&turned), GgmlDType::F32, dim, slots)?, None)?;
     Ok(outputs)
 }

@@ -1,14 +1,16 @@
 //! How much a value can move a head's output, or the residual stream: ‖v‖, ‖v W_O‖.
 
+use bytemuck::cast_slice;
 use headwise_core::{KvShape, Result};
-use headwise_kernels::image_norms::{Measure, image_norms, pack};
+use headwise_kernels::image_norms::{ImageNorms, Measure};
 use headwise_kernels::matmul::{GgmlDType, Matrix, dequantize_row, linear};
-use headwise_kernels::{Block, HeadView};
+use headwise_kernels::{Block, HeadView, Strips};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use ts_rs::TS;
 
 use crate::LayerInput;
-use crate::rows::{self, bytes};
+use crate::rows;
 
 /// How long a vector is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
@@ -25,34 +27,40 @@ pub enum Norm {
 pub(crate) struct OutputNorms {
     norm: Norm,
     dim: usize,
-    /// Per query head its columns of W_O (L1), or the Gram matrix W Wᵀ of these, `[head_dim][head_dim]` (L2); packed for [`image_norms`].
-    packed: Vec<Vec<f32>>,
-    /// The Gram matrices in bytes.
-    grams: Vec<Vec<u8>>,
+    group: usize,
+    /// Per query head its columns of W_O (L1), or the Gram matrix W Wᵀ of these, `[head_dim][head_dim]` (L2).
+    maps: ImageNorms,
+    /// The Gram matrices.
+    grams: Vec<Vec<f32>>,
 }
 
 impl OutputNorms {
     /// From W_O, `[hidden][query heads · head_dim]`.
     pub fn new(output: Matrix<'_>, shape: KvShape, norm: Norm) -> Result<Self> {
-        let (dim, hidden) = (shape.head_dim, output.rows());
-        let columns = columns(output, dim, norm == Norm::L2)?;
-        if norm == Norm::L1 {
-            let packed = columns.iter().map(|columns| pack(columns, dim)).collect();
-            return Ok(Self { norm, dim, packed, grams: Vec::new() });
-        }
-        let grams = columns.iter().map(|columns| gram(columns, dim, hidden)).collect::<Result<Vec<_>>>()?;
-        let packed = grams.iter().map(|gram| pack(gram, dim)).collect();
-        Ok(Self { norm, dim, packed, grams: grams.iter().map(|gram| bytes(gram)).collect() })
+        let (dim, group) = (shape.head_dim, shape.group);
+        let columns = columns(output, dim)?;
+        let (maps, grams) = match norm {
+            Norm::L1 => (ImageNorms::new(Measure::Magnitude, &columns, dim)?, Vec::new()),
+            Norm::L2 => {
+                let grams = columns.iter().map(|columns| gram(columns, dim)).collect::<Result<Vec<_>>>()?;
+                (ImageNorms::new(Measure::Form, &grams, dim)?, grams)
+            }
+        };
+        Ok(Self { norm, dim, group, maps, grams })
     }
 
-    /// ‖v W_O‖ of values `[slots][head_dim]` through the part of a query head.
-    pub fn of(&self, query_head: usize, values: &[f32]) -> Result<Vec<f32>> {
-        let mut norms = vec![0.0; values.len() / self.dim];
-        let measure = match self.norm {
-            Norm::L1 => Measure::Magnitude,
-            Norm::L2 => Measure::Form,
-        };
-        image_norms(&mut norms, values, &self.packed[query_head], self.dim, measure)?;
+    /// ‖v W_O‖ of values through the part of a query head, `[slots]`.
+    pub fn of(&self, query_head: usize, values: &Strips) -> Result<Vec<f32>> {
+        self.of_all(query_head..query_head + 1, values)
+    }
+
+    /// The same for the query heads of a KV head, `[group][slots]`.
+    pub fn of_group(&self, head: usize, values: &Strips) -> Result<Vec<f32>> {
+        self.of_all(head * self.group..(head + 1) * self.group, values)
+    }
+
+    fn of_all(&self, query_heads: Range<usize>, values: &Strips) -> Result<Vec<f32>> {
+        let mut norms = self.maps.run(query_heads, values)?;
         if self.norm == Norm::L2 {
             norms.iter_mut().for_each(|norm| *norm = norm.max(0.0).sqrt());
         }
@@ -63,77 +71,74 @@ impl OutputNorms {
     pub fn gram(&self, query_head: usize, rows: &[f32]) -> Result<Vec<f32>> {
         debug_assert_eq!(self.norm, Norm::L2);
         let mut product = vec![0.0; rows.len()];
-        linear(&mut product, rows, Matrix::new(&self.grams[query_head], GgmlDType::F32, self.dim, self.dim)?, None)?;
+        linear(
+            &mut product,
+            rows,
+            Matrix::new(cast_slice(&self.grams[query_head]), GgmlDType::F32, self.dim, self.dim)?,
+            None,
+        )?;
         Ok(product)
     }
 
     /// The mean over the query heads of a KV head, `[slots]`.
-    pub fn mean(&self, head: usize, group: usize, values: &[f32]) -> Result<Vec<f32>> {
-        let mut mean = vec![0.0; values.len() / self.dim];
-        for query_head in head * group..(head + 1) * group {
-            mean.iter_mut().zip(self.of(query_head, values)?).for_each(|(mean, norm)| *mean += norm / group as f32);
+    pub fn mean(&self, head: usize, values: &Strips) -> Result<Vec<f32>> {
+        let mut mean = vec![0.0; values.len()];
+        for norms in self.of_group(head, values)?.chunks_exact(values.len().max(1)) {
+            mean.iter_mut().zip(norms).for_each(|(mean, norm)| *mean += norm / self.group as f32);
         }
         Ok(mean)
     }
 }
 
-/// The columns of W_O that belong to each query head, `[hidden][head_dim]`, or turned `[head_dim][hidden]`.
-fn columns(output: Matrix<'_>, dim: usize, turned: bool) -> Result<Vec<Vec<f32>>> {
-    let hidden = output.rows();
+/// The columns of W_O that belong to each query head, `[hidden][head_dim]`.
+fn columns(output: Matrix<'_>, dim: usize) -> Result<Vec<Vec<f32>>> {
     let mut row = vec![0.0; output.cols()];
-    let mut columns = vec![vec![0.0f32; hidden * dim]; output.cols() / dim];
-    for out in 0..hidden {
+    let mut columns = vec![Vec::with_capacity(output.rows() * dim); output.cols() / dim];
+    for out in 0..output.rows() {
         dequantize_row(output, out, &mut row)?;
-        for (head, part) in columns.iter_mut().zip(row.chunks_exact(dim)) {
-            match turned {
-                false => head[out * dim..][..dim].copy_from_slice(part),
-                true => part.iter().enumerate().for_each(|(d, &x)| head[d * hidden + out] = x),
-            }
-        }
+        columns.iter_mut().zip(row.chunks_exact(dim)).for_each(|(head, part)| head.extend_from_slice(part));
     }
     Ok(columns)
 }
 
-/// `[head_dim][head_dim]` of turned columns.
-fn gram(turned: &[f32], dim: usize, hidden: usize) -> Result<Vec<f32>> {
-    let mut gram = vec![0.0; dim * dim];
-    linear(&mut gram, turned, Matrix::new(&bytes(turned), GgmlDType::F32, dim, hidden)?, None)?;
+/// Wᵀ W of columns `[hidden][head_dim]`.
+fn gram(columns: &[f32], dim: usize) -> Result<Vec<f32>> {
+    let (mut gram, turned) = (vec![0.0; dim * dim], rows::turned(columns, dim));
+    linear(&mut gram, &turned, Matrix::new(cast_slice(&turned), GgmlDType::F32, dim, columns.len() / dim)?, None)?;
     Ok(gram)
 }
 
 /// Upper bounds of ‖v W_O‖₁, for a small share of what it costs.
 pub(crate) struct Bounds {
-    dim: usize,
     hidden: f32,
-    /// For each KV head the mean of its query heads' Gram matrices, packed.
-    grams: Vec<Vec<f32>>,
+    /// For each KV head the mean of its query heads' Gram matrices.
+    grams: ImageNorms,
 }
 
 impl Bounds {
     /// From W_O, `[hidden][query heads · head_dim]`.
     pub fn new(output: Matrix<'_>, shape: KvShape) -> Result<Self> {
-        let (dim, hidden) = (shape.head_dim, output.rows());
-        let columns = columns(output, dim, true)?;
+        let dim = shape.head_dim;
+        let columns = columns(output, dim)?;
         let of_head = |columns: &[Vec<f32>]| {
             let mut mean = vec![0.0f32; dim * dim];
             for columns in columns {
-                let gram = gram(columns, dim, hidden)?;
+                let gram = gram(columns, dim)?;
                 mean.iter_mut().zip(gram).for_each(|(mean, x)| *mean += x / shape.group as f32);
             }
             // Rounding errors of a form are a small share of this; no bound may come out too low.
             let trace: f32 = mean.iter().step_by(dim + 1).sum();
             mean.iter_mut().step_by(dim + 1).for_each(|x| *x += 1e-5 * trace);
-            Ok(pack(&mean, dim))
+            Ok(mean)
         };
-        let grams = columns.chunks(shape.group).map(of_head).collect::<Result<_>>()?;
-        Ok(Self { dim, hidden: hidden as f32, grams })
+        let grams = columns.chunks(shape.group).map(of_head).collect::<Result<Vec<_>>>()?;
+        Ok(Self { hidden: output.rows() as f32, grams: ImageNorms::new(Measure::Form, &grams, dim)? })
     }
 
     /// No less than [`OutputNorms::mean`] by [`Norm::L1`]: the mean of ‖y‖₁ ≤ √hidden ‖y‖₂ over query heads is at most √hidden √(vᵀ Ḡ v). For numbers without
     /// a pattern it is a quarter more.
-    pub fn upper(&self, head: usize, values: &[f32]) -> Result<Vec<f32>> {
-        let mut bounds = vec![0.0; values.len() / self.dim];
-        image_norms(&mut bounds, values, &self.grams[head], self.dim, Measure::Form)?;
+    pub fn upper(&self, head: usize, values: &Strips) -> Result<Vec<f32>> {
+        let mut bounds = self.grams.run(head..head + 1, values)?;
         bounds.iter_mut().for_each(|bound| *bound = (*bound * self.hidden).sqrt() * 1.001);
         Ok(bounds)
     }
@@ -189,11 +194,7 @@ impl Weights {
     /// Weights of the slots of a KV head for each query head, `[group][slots]`.
     pub fn by_query_head<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
         match &self.output {
-            Some(norms) => {
-                let values = view.all_values();
-                let heads = head * self.group..(head + 1) * self.group;
-                Ok(heads.map(|query_head| norms.of(query_head, &values)).collect::<Result<Vec<_>>>()?.concat())
-            }
+            Some(norms) => norms.of_group(head, &rows::values_in_strips(view)),
             None => Ok(self.lengths(view).repeat(self.group)),
         }
     }
@@ -201,7 +202,7 @@ impl Weights {
     /// Their mean over the query heads, `[slots]`.
     pub fn mean<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
         match &self.output {
-            Some(norms) => norms.mean(head, self.group, &view.all_values()),
+            Some(norms) => norms.mean(head, &rows::values_in_strips(view)),
             None => Ok(self.lengths(view)),
         }
     }

@@ -1,6 +1,6 @@
 //! Stored keys and values, row by row.
 
-use headwise_kernels::{Block, HeadView};
+use headwise_kernels::{Block, HeadView, Strips};
 
 /// Calls `f` with every slot and its key, `[head_dim]`.
 pub(crate) fn each_key<B: Block>(head: HeadView<B>, mut f: impl FnMut(usize, &[f32])) {
@@ -10,6 +10,11 @@ pub(crate) fn each_key<B: Block>(head: HeadView<B>, mut f: impl FnMut(usize, &[f
 /// Calls `f` with every slot and its value, `[head_dim]`.
 pub(crate) fn each_value<B: Block>(head: HeadView<B>, mut f: impl FnMut(usize, &[f32])) {
     head.all_values().chunks_exact(head.layout.head_dim).enumerate().for_each(|(slot, value)| f(slot, value));
+}
+
+/// A head's values, to multiply with.
+pub(crate) fn values_in_strips<B: Block>(head: HeadView<B>) -> Strips {
+    Strips::new(&head.all_values(), head.layout.head_dim)
 }
 
 /// Euclidean norms of a head's values, `[slots]`.
@@ -26,12 +31,18 @@ pub(crate) fn falling(numbers: &[f64]) -> Vec<usize> {
     order
 }
 
-/// Numbers as the weights of a product.
-pub(crate) fn bytes(numbers: &[f32]) -> Vec<u8> {
-    let mut bytes = vec![0; size_of_val(numbers)];
-    // An iterator over single bytes is many times slower.
-    bytes.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(bytes, x)| *bytes = x.to_ne_bytes());
-    bytes
+/// `[columns][rows]` of `[rows][columns]`, by strips whose lines of the cache are written whole.
+pub(crate) fn turned(numbers: &[f32], columns: usize) -> Vec<f32> {
+    const STRIP: usize = 16;
+    let rows = numbers.len() / columns.max(1);
+    let mut turned = vec![0.0; numbers.len()];
+    for (first, strip) in (0..).step_by(STRIP).zip(numbers.chunks(STRIP * columns)) {
+        for column in 0..columns {
+            let places = &mut turned[column * rows + first..];
+            places.iter_mut().zip(strip[column..].iter().step_by(columns)).for_each(|(place, &x)| *place = x);
+        }
+    }
+    turned
 }
 
 /// Sums are made in this many lanes, so that the compiler may use vectors; the order of additions is the same everywhere.
@@ -42,6 +53,15 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0; LANES];
     for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
         sums.iter_mut().zip(a).zip(b).for_each(|((sum, a), b)| *sum += a * b);
+    }
+    sums.iter().sum()
+}
+
+/// Σ a.
+pub(crate) fn sum(a: &[f32]) -> f64 {
+    let mut sums = [0.0; LANES];
+    for a in a.chunks(LANES) {
+        sums.iter_mut().zip(a).for_each(|(sum, &a)| *sum += f64::from(a));
     }
     sums.iter().sum()
 }

@@ -1,14 +1,18 @@
 //! A second look at what stays.
 
 use headwise_core::{Error, Ragged, Result};
-use headwise_kernels::{Block, topk};
+use headwise_kernels::{Block, Strips, topk};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use crate::about::{About, Asks, Describe, Reads};
 use crate::output_norms::{Bounds, Norm, OutputNorms};
 use crate::selectors::Candidates;
-use crate::{LayerInput, checks};
+use crate::{LayerInput, checks, rows};
+
+/// Slots whose lengths are looked up at a time.
+const LOOKED_UP: usize = 192;
 
 /// CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
 /// value can move the output, (s + ε) · ‖v W_O‖₁, mean over the query heads of the KV head.
@@ -44,7 +48,7 @@ impl SecondStage {
     pub fn weights<B: Block>(&self, layer: &LayerInput<B>) -> Result<Vec<Vec<f32>>> {
         let norms = OutputNorms::new(layer.output("secondStage")?, layer.shape, self.norm)?;
         let heads = layer.heads.iter().enumerate();
-        heads.map(|(head, &view)| norms.mean(head, layer.shape.group, &view.all_values())).collect()
+        heads.map(|(head, &view)| norms.mean(head, &rows::values_in_strips(view))).collect()
     }
 
     /// (s + ε) · ‖v W_O‖.
@@ -68,51 +72,58 @@ impl SecondStage {
         };
         let row = |(head, &count): (usize, &usize)| {
             let (scores, values) = (candidates.scores.row(head), layer.heads[head].all_values());
-            let of = |slots: &[u32]| -> Vec<f32> {
+            let of = |slots: &[u32]| {
                 let dim = layer.shape.head_dim;
-                slots
-                    .iter()
-                    .flat_map(|&slot| &values[open[head][slot as usize] as usize * dim..][..dim])
-                    .copied()
-                    .collect()
+                let mut some = Vec::with_capacity(slots.len() * dim);
+                for &slot in slots {
+                    some.extend_from_slice(&values[open[head][slot as usize] as usize * dim..][..dim]);
+                }
+                Strips::new(&some, dim)
             };
             let first = topk(scores, (count as f64 * self.first) as usize)?;
             // −∞ until a slot is looked at.
             let mut second = vec![f32::NEG_INFINITY; scores.len()];
             first.iter().for_each(|&slot| second[slot as usize] = f32::INFINITY);
             let wanted = count - first.len();
-            let look = |slots: &[u32], second: &mut [f32]| -> Result<()> {
-                let weights = norms.mean(head, layer.shape.group, &of(slots))?;
-                let weighed = slots.iter().zip(weights);
-                weighed.for_each(|(&slot, weight)| second[slot as usize] = self.weigh(scores[slot as usize], weight));
-                Ok(())
+            let look = |slots: &[u32], second: &mut [f32]| -> Result<Vec<f32>> {
+                let weighed = slots.iter().zip(norms.mean(head, &of(slots))?);
+                let weighed: Vec<f32> =
+                    weighed.map(|(&slot, weight)| self.weigh(scores[slot as usize], weight)).collect();
+                slots.iter().zip(&weighed).for_each(|(&slot, &score)| second[slot as usize] = score);
+                Ok(weighed)
             };
-            let rest: Vec<u32> = (0..scores.len() as u32).filter(|slot| first.binary_search(slot).is_err()).collect();
+            let mut rest: Vec<u32> =
+                (0..scores.len() as u32).filter(|slot| first.binary_search(slot).is_err()).collect();
             match &bounds {
                 _ if wanted == 0 => {}
-                None => look(&rest, &mut second)?,
+                None => _ = look(&rest, &mut second)?,
                 Some(bounds) => {
-                    // Lengths are dear. Those of the slots that could be the best give a score that is reached as often as is wanted; what cannot reach it
-                    // need not be looked at.
-                    let most = |(&slot, bound): (&u32, f32)| match self.weigh(scores[slot as usize], bound) {
-                        // Looked at, to be refused.
-                        most if most.is_nan() => f32::INFINITY,
-                        most => most.max(0.0),
-                    };
-                    let most: Vec<f32> = rest.iter().zip(bounds.upper(head, &of(&rest))?).map(most).collect();
-                    let best: Vec<u32> = topk(&most, wanted)?.into_iter().map(|index| rest[index as usize]).collect();
-                    look(&best, &mut second)?;
-                    let reached = best.iter().map(|&slot| second[slot as usize]).fold(f32::INFINITY, f32::min);
-                    let others = rest
-                        .iter()
-                        .zip(&most)
-                        .filter(|(slot, most)| **most >= reached && best.binary_search(slot).is_err());
-                    look(&others.map(|(&slot, _)| slot).collect::<Vec<_>>(), &mut second)?;
+                    // Lengths are dear. They are looked up for the slots that could be the best first, until as many as are wanted have reached what none of
+                    // the others can.
+                    let mut most = vec![0.0; scores.len()];
+                    for (&slot, bound) in rest.iter().zip(bounds.upper(head, &of(&rest))?) {
+                        // A NaN is looked at, to be refused.
+                        let score = self.weigh(scores[slot as usize], bound);
+                        most[slot as usize] = if score.is_nan() { f32::INFINITY } else { score.max(0.0) };
+                    }
+                    rest.sort_by(|&a, &b| most[b as usize].total_cmp(&most[a as usize]));
+                    let mut reached = Vec::new();
+                    for slots in rest.chunks(LOOKED_UP) {
+                        if reached.len() >= wanted {
+                            reached.select_nth_unstable_by(wanted - 1, |a: &f32, b| b.total_cmp(a));
+                            reached.truncate(wanted);
+                            if most[slots[0] as usize] < reached[wanted - 1] {
+                                break;
+                            }
+                        }
+                        reached.extend(look(slots, &mut second)?);
+                    }
                 }
             }
             topk(&second, count)
         };
-        Ok(Ragged::from_rows(counts.iter().enumerate().map(row).collect::<Result<Vec<_>>>()?))
+        let rows: Vec<_> = counts.par_iter().enumerate().map(row).collect();
+        Ok(Ragged::from_rows(rows.into_iter().collect::<Result<Vec<_>>>()?))
     }
 
     /// Checks the options.

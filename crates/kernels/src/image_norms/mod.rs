@@ -3,19 +3,16 @@
 //! The first is the L1 norm of an image. The second is xᵀ W x: with W = A Aᵀ, a Gram matrix, ‖Aᵀ x‖₂², so that the Euclidean norm of an image in many
 //! dimensions takes a product in as many as x has.
 //!
-//! A product with few columns spends most of its time on adding up lanes when rows of W lie along the vectors' lanes; here outputs do, and
-//! the lanes are added up once a vector. W therefore comes packed ([`pack`]).
-//!
-//! Sums are fixed trees of f32 operations over one x and W, the same for any number of vectors and threads.
+//! Of a form only the lower triangle is needed, W + Wᵀ below the diagonal. Sums are fixed trees of f32 operations over one x and W, the same for any
+//! number of vectors, maps and threads.
 
 pub mod cpu;
 pub mod reference;
 
 use crate::simd::Level;
+use crate::strips::{Strips, pack_rows};
 use headwise_core::{Error, Result};
-
-/// Rows of W that lie beside each other.
-pub const PANEL: usize = 32;
+use std::ops::Range;
 
 /// What is added up over the rows of W.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,32 +23,51 @@ pub enum Measure {
     Form,
 }
 
-/// `[⌈rows / 32⌉][cols][32]` of `w = [rows][cols]`, the last panel filled up with zeros.
-pub fn pack(w: &[f32], cols: usize) -> Vec<f32> {
-    let rows = w.len() / cols.max(1);
-    let mut panels = vec![0.0; rows.next_multiple_of(PANEL) * cols];
-    for (r, row) in w.chunks_exact(cols.max(1)).enumerate() {
-        let panel = &mut panels[r / PANEL * PANEL * cols..];
-        row.iter().enumerate().for_each(|(c, &x)| panel[c * PANEL + r % PANEL] = x);
-    }
-    panels
+/// Maps of vectors of one length, ready to measure images with.
+pub struct ImageNorms {
+    measure: Measure,
+    cols: usize,
+    /// Rows of each map, packed for products with strips.
+    packed: Vec<Vec<f32>>,
 }
 
-/// The measure of the image of each row of `x = [n][cols]`, into `out = [n]`; `panels` is what [`pack`] makes of W.
-///
-/// # Errors
-/// `ShapeMismatch` when the lengths do not agree, or when W is not square and has to be.
-pub fn image_norms(out: &mut [f32], x: &[f32], panels: &[f32], cols: usize, measure: Measure) -> Result<()> {
-    let check = |what: &str, expected: usize, got: usize| match expected == got {
+impl ImageNorms {
+    /// Of maps `[rows][cols]`.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` when one is not whole rows, or is not square and has to be.
+    pub fn new(measure: Measure, maps: &[Vec<f32>], cols: usize) -> Result<Self> {
+        let pack = |w: &Vec<f32>| {
+            let rows = w.len() / cols.max(1);
+            let expected = if measure == Measure::Form { cols } else { rows };
+            check("numbers of a map", expected * cols, w.len())?;
+            Ok(pack_rows(rows, cols, |r, c| match measure {
+                Measure::Form if c < r => w[r * cols + c] + w[c * cols + r],
+                Measure::Form if c > r => 0.0,
+                _ => w[r * cols + c],
+            }))
+        };
+        Ok(Self { measure, cols, packed: maps.iter().map(pack).collect::<Result<_>>()? })
+    }
+
+    /// The measure of the images of each vector under these maps, `[maps][n]`.
+    ///
+    /// # Errors
+    /// `ShapeMismatch` when vectors are not as long as the maps' rows.
+    pub fn run(&self, maps: Range<usize>, x: &Strips) -> Result<Vec<f32>> {
+        self.run_at(Level::detect(), maps, x)
+    }
+
+    /// [`ImageNorms::run`] with the instructions of a level, for tests.
+    pub fn run_at(&self, level: Level, maps: Range<usize>, x: &Strips) -> Result<Vec<f32>> {
+        check("numbers of a vector", self.cols, x.dim())?;
+        Ok(cpu::image_norms(level, self.measure, &self.packed[maps], x))
+    }
+}
+
+fn check(what: &str, expected: usize, got: usize) -> Result<()> {
+    match expected == got {
         true => Ok(()),
         false => Err(Error::ShapeMismatch { what: what.into(), expected: vec![expected], got: vec![got] }),
-    };
-    check("vectors to measure", out.len() * cols, x.len())?;
-    let panel = (PANEL * cols).max(1);
-    check("numbers in panels", panels.len().next_multiple_of(panel), panels.len())?;
-    if measure == Measure::Form {
-        check("panels of a square matrix", cols.next_multiple_of(PANEL) * cols, panels.len())?;
     }
-    cpu::image_norms(Level::detect(), out, x, panels, cols, measure);
-    Ok(())
 }

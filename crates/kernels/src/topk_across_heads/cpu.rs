@@ -1,23 +1,21 @@
 //! Top-k across heads on the CPU: the k-th score by quickselect over all heads, its equals by quickselect over (slot, head).
 
-use crate::topk::cpu::{Threshold, collect, order, threshold};
+use crate::simd::Level;
+use crate::topk::cpu::{Threshold, equal, take, threshold};
 use headwise_core::{Ragged, Scores};
 
 /// Per head the slots among the `k` highest, ascending. No NaN, `k` at most the number of scores.
-pub fn topk_across_heads(scores: &Scores, k: usize) -> Ragged<u32> {
-    let Some(Threshold { key, equals }) = threshold(scores.data(), k) else {
+pub fn topk_across_heads(level: Level, scores: &Scores, k: usize) -> Ragged<u32> {
+    let Some(Threshold { score, equals }) = threshold(level, scores.data(), k) else {
         return Ragged::from_rows(vec![Vec::new(); scores.rows()]);
     };
-    let mut candidates: Vec<(u32, u32)> = Vec::new();
-    for (head, row) in scores.iter().enumerate() {
-        let slots = row.iter().enumerate().filter(|&(_, &score)| order(score) == key);
-        candidates.extend(slots.map(|(slot, _)| (slot as u32, head as u32)));
-    }
+    let candidates: Vec<Vec<u32>> = scores.iter().map(|row| equal(level, row, score)).collect();
+    let of_heads = candidates.iter().zip(0u32..).flat_map(|(slots, head)| slots.iter().map(move |&slot| (slot, head)));
     // `equals` is at least 1: the k-th score itself.
-    let (_, &mut last, _) = candidates.select_nth_unstable(equals - 1);
-    Ragged::from_rows(scores.iter().enumerate().map(|(head, row)| {
-        let stays = |slot: u32, rank: u32| rank > key || (rank == key && (slot, head as u32) <= last);
-        let slots = row.iter().zip(0..).map(|(&score, slot)| (slot, stays(slot, order(score))));
-        collect(k.min(row.len()), slots).expect("no more than all, and no more than k")
+    let (_, &mut last, _) = of_heads.collect::<Vec<_>>().select_nth_unstable(equals - 1);
+    let rows = scores.iter().zip(&candidates).zip(0u32..);
+    Ragged::from_rows(rows.map(|((row, candidates), head)| {
+        let stay = candidates.partition_point(|&slot| (slot, head) <= last);
+        take(level, row, score, stay, k.min(row.len()))
     }))
 }

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
+use crate::simd::Level;
 use headwise_core::{Error, Result, Scores, Selection};
 
 /// The `k` highest of `scores` over all heads; exactly `k` slots in all. ±∞ allowed.
@@ -22,5 +23,5 @@ pub fn topk_across_heads(scores: &Scores, k: usize) -> Result<Selection> {
         return Err(Error::NotANumber { what: "scores".into(), index });
     }
     let lengths: Vec<usize> = scores.iter().map(<[f32]>::len).collect();
-    Selection::new(cpu::topk_across_heads(scores, k), &lengths)
+    Selection::new(cpu::topk_across_heads(Level::detect(), scores, k), &lengths)
 }

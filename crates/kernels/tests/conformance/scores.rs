@@ -1,8 +1,9 @@
 use crate::support::*;
 use headwise_core::{Codec, Error};
-use headwise_kernels::image_norms::{self, Measure};
+use headwise_kernels::image_norms::{self, ImageNorms, Measure};
+use headwise_kernels::output_changes::{self, Outputs, output_changes, output_changes_at};
 use headwise_kernels::simd_vector::Vector;
-use headwise_kernels::{BlockLayout, GroupReduce, Pool1d, RowReduce, Window, WindowScores, group_reduce};
+use headwise_kernels::{BlockLayout, GroupReduce, Pool1d, RowReduce, Strips, Window, WindowScores, group_reduce};
 use headwise_kernels::{dispatch, key_norm, pool1d, simd_vector::VectorOf, window_scores};
 
 const ROWS: [RowReduce; 4] = [RowReduce::Mean, RowReduce::Max, RowReduce::L2, RowReduce::Sum];
@@ -302,38 +303,82 @@ fn image_norms_equal_their_reference() {
     for (rows, cols, n) in
         [(1, 1, 1), (31, 5, 7), (33, 64, 12), (576, 64, 203), (64, 64, 97), (80, 80, 13), (32, 128, 6)]
     {
-        let (x, w) = (noise.numbers(n * cols), noise.numbers(rows * cols));
-        let panels = image_norms::pack(&w, cols);
+        let (x, maps) = (noise.numbers(n * cols), [(); 3].map(|()| noise.numbers(rows * cols)));
         for measure in [Measure::Magnitude, Measure::Form] {
             if measure == Measure::Form && rows != cols {
+                assert!(matches!(ImageNorms::new(measure, &maps, cols), Err(Error::ShapeMismatch { .. })));
                 continue;
             }
-            let expected = image_norms::reference::image_norms(&x, &w, cols, measure);
-            // Terms of a form cancel each other.
-            let scale = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            let kernel = ImageNorms::new(measure, &maps, cols).expect("whole rows");
+            let strips = Strips::new(&x, cols);
             for level in levels() {
-                let mut got = vec![0.0; n];
-                image_norms::cpu::image_norms(level, &mut got, &x, &panels, cols, measure);
-                for (got, expected) in got.iter().zip(&expected) {
-                    assert!(
-                        (f64::from(*got) - expected).abs() <= 2e-6 * scale,
-                        "{rows} {cols} {level:?}: {got} {expected}"
-                    );
+                let all = kernel.run_at(level, 0..3, &strips).expect("vectors as long as rows");
+                for (map, got) in maps.iter().zip(all.chunks_exact(n)) {
+                    let expected = image_norms::reference::image_norms(&x, map, cols, measure);
+                    // Terms of a form cancel each other.
+                    let scale = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+                    for (got, expected) in got.iter().zip(&expected) {
+                        assert!(
+                            (f64::from(*got) - expected).abs() <= 2e-6 * scale,
+                            "{rows} {cols} {level:?}: {got} {expected}"
+                        );
+                    }
                 }
-                // A vector alone has the same bits.
-                let mut one = [0.0];
-                image_norms::cpu::image_norms(level, &mut one, &x[(n - 1) * cols..], &panels, cols, measure);
-                assert_eq!(one[0], got[n - 1]);
+                // A vector and a map alone have the same bits.
+                let last = Strips::new(&x[(n - 1) * cols..], cols);
+                let one = kernel.run_at(level, 1..2, &last).expect("vectors as long as rows");
+                assert_eq!(one, [all[2 * n - 1]]);
             }
         }
     }
-    let panels = image_norms::pack(&[f32::NAN, 1.0], 2);
-    let mut out = [0.0];
-    image_norms::image_norms(&mut out, &[1.0, 1.0], &panels, 2, Measure::Magnitude).expect("valid");
-    assert!(out[0].is_nan());
-    for (x, panels, measure) in [(3, 64, Measure::Magnitude), (2, 63, Measure::Magnitude), (2, 128, Measure::Form)] {
-        let (x, panels) = (vec![0.0; x], vec![0.0; panels]);
-        let result = image_norms::image_norms(&mut out, &x, &panels, 2, measure);
+    let kernel = ImageNorms::new(Measure::Magnitude, &[vec![f32::NAN, 1.0]], 2).expect("whole rows");
+    assert!(kernel.run(0..1, &Strips::new(&[1.0, 1.0], 2)).expect("vectors as long as rows")[0].is_nan());
+    assert!(matches!(kernel.run(0..1, &Strips::new(&[1.0; 3], 3)), Err(Error::ShapeMismatch { .. })));
+    assert!(matches!(ImageNorms::new(Measure::Magnitude, &[vec![1.0; 3]], 2), Err(Error::ShapeMismatch { .. })));
+}
+
+#[test]
+fn output_changes_equal_their_reference() {
+    let mut noise = Noise(28);
+    for (rows, slots, dim, hidden) in [(1, 1, 4, 3), (2, 5, 3, 8), (12, 16, 64, 96), (13, 33, 16, 5), (32, 203, 64, 96)]
+    {
+        let (values, w) = (noise.numbers(slots * dim), noise.numbers(dim * hidden));
+        let mut attention: Vec<f32> = noise.numbers(rows * slots).iter().map(|x| (4.0 * x).exp()).collect();
+        for row in attention.chunks_exact_mut(slots) {
+            let sum: f32 = row.iter().sum();
+            row.iter_mut().for_each(|a| *a /= sum);
+        }
+        let gram = |a: usize, b: usize| (0..hidden).map(|h| w[a * hidden + h] * w[b * hidden + h]).sum::<f32>();
+        let gram: Vec<f32> = (0..dim * dim).map(|i| gram(i / dim, i % dim)).collect();
+        let times_gram = |x: &[f32]| -> Vec<f32> {
+            gram.chunks_exact(dim).map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum()).collect()
+        };
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let lengths: Vec<f32> = values.chunks_exact(dim).map(|v| dot(v, &times_gram(v)).sqrt()).collect();
+        let (mut turned, mut squares) = (Vec::new(), Vec::new());
+        for row in attention.chunks_exact(slots) {
+            let weighed = |d: usize| row.iter().zip(values[d..].iter().step_by(dim)).map(|(a, v)| a * v).sum::<f32>();
+            let output: Vec<f32> = (0..dim).map(weighed).collect();
+            squares.push(dot(&output, &times_gram(&output)));
+            turned.extend(times_gram(&output));
+        }
+        let expected = output_changes::reference::output_changes(&attention, &values, &w, dim);
+        // A slot that holds all attention is its own output; what is left is rounding.
+        let scale = expected.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+        let outputs = Outputs { turned: &turned, squares: &squares, lengths: &lengths };
+        for level in levels() {
+            let mut got = attention.clone();
+            output_changes_at(level, &mut got, &Strips::new(&values, dim), outputs).expect("lengths agree");
+            for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let alone = attention[at] == 1.0;
+                assert!(
+                    alone || (f64::from(*got) - expected).abs() <= 2e-5 * scale,
+                    "{rows} {slots} {level:?} {at}: {got} {expected}"
+                );
+            }
+        }
+        let short = Outputs { lengths: &lengths[1..], ..outputs };
+        let result = output_changes(&mut attention, &Strips::new(&values, dim), short);
         assert!(matches!(result, Err(Error::ShapeMismatch { .. })), "{result:?}");
     }
 }

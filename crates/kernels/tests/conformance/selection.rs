@@ -16,11 +16,19 @@ fn hard_rows(n: usize, noise: &mut Noise) -> Vec<Vec<f32>> {
 #[test]
 fn topk_equals_a_stable_sort() {
     let mut noise = Noise(40);
-    for n in [0, 1, 2, 3, 17, 64, 1001] {
+    for n in [0, 1, 2, 3, 17, 64, 127, 1001, 40_000] {
         for scores in hard_rows(n, &mut noise) {
             for k in [0, 1, n / 5, n / 2, n.saturating_sub(1), n] {
                 if k <= n {
-                    assert_eq!(topk(&scores, k).expect("valid"), topk::reference::topk(&scores, k), "n {n} k {k}");
+                    let kept = topk::reference::topk(&scores, k);
+                    for level in levels() {
+                        assert_eq!(topk::cpu::topk(level, &scores, k), kept, "{level:?} n {n} k {k}");
+                    }
+                    assert_eq!(topk(&scores, k).expect("valid"), kept, "n {n} k {k}");
+                    let (least, equals) = topk::threshold(&scores, k).expect("valid");
+                    let above = scores.iter().filter(|&&score| score > least).count();
+                    assert_eq!(above + equals, k, "n {n} k {k}");
+                    assert!(kept.iter().all(|&slot| scores[slot as usize] >= least), "n {n} k {k}");
                 }
             }
         }
@@ -47,6 +55,10 @@ fn topk_across_heads_equals_a_sort_of_everything_and_keeps_exactly_k() {
             for k in [0, 1, n / 5, n / 2, n - 1, n] {
                 let kept = topk_across_heads(&scores, k).expect("valid");
                 let expected = topk_across_heads::reference::topk_across_heads(&scores, k);
+                for level in levels() {
+                    let kept = topk_across_heads::cpu::topk_across_heads(level, &scores, k);
+                    assert_eq!(kept, expected, "{level:?} {lengths:?} kind {kind} k {k}");
+                }
                 let kept_rows: Vec<&[u32]> = (0..kept.heads()).map(|head| kept.head(head)).collect();
                 assert_eq!(kept_rows, expected.iter().collect::<Vec<_>>(), "{lengths:?} kind {kind} k {k}");
                 assert_eq!(kept.total(), k);

@@ -1,10 +1,12 @@
 use headwise_core::{Error, Result, Scores};
-use headwise_kernels::Block;
 use headwise_kernels::matmul::linear;
+use headwise_kernels::{Block, Strips};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::Admit;
+use crate::attention::Rows;
 use crate::output_norms::{Norm, OutputNorms};
 use crate::{About, Asks, Describe, LayerInput, Needs, Reads, attention};
 
@@ -37,27 +39,64 @@ impl Default for Certificate {
     }
 }
 
-/// What a query head and row of the window has lost.
+/// One KV head.
+struct Head {
+    /// Attention of the window.
+    attention: Rows,
+    /// ‖v W‖ by query head and slot, `[group][slots]`.
+    lengths: Vec<f32>,
+    /// ‖o W‖, `[group · rows]`.
+    outputs: Vec<f32>,
+    /// Its open slots, the first to go first.
+    going: Vec<u32>,
+}
+
+/// Rows that are added up at a time.
+const TOGETHER: usize = 4;
+
+/// What a row of a query head has lost.
 #[derive(Clone, Copy, Default)]
 struct Lost {
     /// Σ a over what went.
     mass: f64,
     /// Σ a ‖v W‖.
     moved: f64,
-    /// ‖o W‖.
-    output: f64,
-    /// By how much the output may have changed.
-    bound: f64,
 }
 
-impl Lost {
-    /// Takes a slot away that had so much attention; what the bound grows by.
-    fn take(&mut self, attention: f64, length: f64) -> f64 {
-        self.mass += attention;
-        self.moved += attention * length;
-        let before = self.bound;
-        self.bound = (self.moved + self.mass * self.output) / (1.0 - self.mass).max(f64::MIN_POSITIVE);
-        self.bound - before
+impl Head {
+    /// Takes more slots away from every row, in the order in which they go.
+    fn take(&self, lost: &mut [Lost], slots: &[u32]) {
+        let lengths = self.lengths.chunks_exact(self.attention.slots.max(1));
+        let mut lost = lost.iter_mut();
+        for (rows, lengths) in self.attention.of_query_heads().zip(lengths) {
+            // Sums of one row would wait for each other.
+            for rows in rows.collect::<Vec<_>>().chunks(TOGETHER) {
+                let mut sums = [Lost::default(); TOGETHER];
+                let lost = lost.by_ref().take(rows.len()).collect::<Vec<_>>();
+                sums.iter_mut().zip(&lost).for_each(|(sum, lost)| *sum = **lost);
+                let mut of = [rows[0]; TOGETHER];
+                of[..rows.len()].copy_from_slice(rows);
+                for &slot in slots {
+                    let length = f64::from(lengths[slot as usize]);
+                    for (sum, row) in sums.iter_mut().zip(of) {
+                        let attention = f64::from(row[slot as usize]);
+                        sum.mass += attention;
+                        sum.moved += attention * length;
+                    }
+                }
+                lost.into_iter().zip(sums).for_each(|(lost, sum)| *lost = sum);
+            }
+        }
+    }
+
+    /// By how much each row's output may have changed, added to the rows of the layer.
+    fn add_bounds(&self, lost: &[Lost], totals: &mut [f64]) {
+        for (lost, outputs) in lost.chunks_exact(totals.len()).zip(self.outputs.chunks_exact(totals.len())) {
+            for ((lost, &output), total) in lost.iter().zip(outputs).zip(&mut *totals) {
+                let left = (1.0 - lost.mass).max(f64::MIN_POSITIVE);
+                *total += (lost.moved + lost.mass * f64::from(output)) / left;
+            }
+        }
     }
 }
 
@@ -72,53 +111,62 @@ impl Admit for Certificate {
         let output = layer.output("certificate")?;
         let norms = OutputNorms::new(output, layer.shape, Norm::L2)?;
         let count = layer.window("certificate", self.window)?.1.len();
-        // [head][group][row][slot], and of each [query head] the values' lengths behind W_O.
-        let (mut attention, mut lengths) = (Vec::new(), Vec::new());
-        let mut outputs = vec![0.0f32; count * width];
-        for (head, &view) in layer.heads.iter().enumerate() {
-            let values = view.all_values();
-            let rows = attention::rows(layer, "certificate", self.window, head)?;
-            let of_group = attention::outputs(&rows, &values, dim)?;
-            for (query_head, of_head) in (head * group..).zip(of_group.chunks_exact(count * dim)) {
-                lengths.push(norms.of(query_head, &values)?);
-                let places = outputs.chunks_exact_mut(width).map(|row| &mut row[query_head * dim..][..dim]);
-                places.zip(of_head.chunks_exact(dim)).for_each(|(place, output)| place.copy_from_slice(output));
-            }
-            attention.push(rows);
-        }
-        let mut whole = vec![0.0; count * output.rows()];
-        linear(&mut whole, &outputs, output, None)?;
-        let limits: Vec<f64> = whole.chunks_exact(output.rows()).map(|row| self.error * length(row)).collect();
-
-        let mut lost = vec![vec![Lost::default(); count]; layer.shape.query_heads()];
-        for (query_head, lost) in lost.iter_mut().enumerate() {
-            let own: Vec<f32> =
-                outputs.chunks_exact(width).flat_map(|row| &row[query_head * dim..][..dim]).copied().collect();
-            let lengths = norms.of(query_head, &own)?;
-            lost.iter_mut().zip(lengths).for_each(|(lost, length)| lost.output = f64::from(length));
-        }
         let mut order: Vec<(usize, u32)> =
             open.iter().enumerate().flat_map(|(head, slots)| slots.iter().map(move |&slot| (head, slot))).collect();
         let score = |&(head, slot): &(usize, u32)| scores.row(head)[slot as usize];
         let place = |&(head, slot): &(usize, u32)| (layer.positions[head][slot as usize], head);
         // Of equals the later one goes first.
-        order.sort_by(|a, b| score(a).total_cmp(&score(b)).then(place(b).cmp(&place(a))));
-        let mut admitted: Vec<Vec<bool>> = layer.lengths().into_iter().map(|len| vec![true; len]).collect();
-        let mut totals = vec![0.0f64; count];
-        for (head, slot) in order {
-            let slot = slot as usize;
-            for g in 0..group {
-                let lost = &mut lost[head * group + g];
-                let length = f64::from(lengths[head * group + g][slot]);
-                for ((lost, total), row) in lost.iter_mut().zip(&mut totals).zip(&attention[head][g]) {
-                    *total += lost.take(f64::from(row[slot]), length);
-                }
+        order.sort_unstable_by(|a, b| score(a).total_cmp(&score(b)).then(place(b).cmp(&place(a))));
+
+        let of_head = |head: usize| {
+            let values = layer.heads[head].all_values();
+            let attention = attention::rows(layer, "certificate", self.window, head)?;
+            let own = attention::outputs(&attention, &values)?;
+            let lengths = norms.of_group(head, &Strips::new(&values, dim))?;
+            let of_query_heads = (head * group..).zip(own.chunks_exact((count * dim).max(1)));
+            let outputs = of_query_heads.map(|(query_head, own)| norms.of(query_head, &Strips::new(own, dim)));
+            let outputs = outputs.collect::<Result<Vec<_>>>()?.concat();
+            let going = order.iter().filter(|&&(of, _)| of == head).map(|&(_, slot)| slot).collect();
+            Ok((Head { attention, lengths, outputs, going }, own))
+        };
+        let heads = (0..layer.heads.len()).into_par_iter().map(of_head).collect::<Vec<_>>();
+        let (heads, own): (Vec<Head>, Vec<Vec<f32>>) = heads.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let mut outputs = vec![0.0f32; count * width];
+        // A head without slots has no output.
+        for (head, own) in own.iter().enumerate() {
+            for (query_head, own) in (head * group..).zip(own.chunks_exact(count * dim)) {
+                let places = outputs.chunks_exact_mut(width).map(|row| &mut row[query_head * dim..][..dim]);
+                places.zip(own.chunks_exact(dim)).for_each(|(place, own)| place.copy_from_slice(own));
             }
-            if !totals.iter().zip(&limits).all(|(total, limit)| total <= limit) {
-                break;
-            }
-            admitted[head][slot] = false;
         }
+        let mut whole = vec![0.0; count * output.rows()];
+        linear(&mut whole, &outputs, output, None)?;
+        let limits: Vec<f64> = whole.chunks_exact(output.rows()).map(|row| self.error * length(row)).collect();
+
+        // The bound grows with every slot that goes, so that how many can go is found by halving, with what went so far as the base.
+        let mut gone = vec![0; heads.len()];
+        let mut lost = vec![vec![Lost::default(); group * count]; heads.len()];
+        let (mut least, mut most) = (0, order.len());
+        while least < most {
+            let middle = (least + most).div_ceil(2);
+            let mut further = gone.clone();
+            order[least..middle].iter().for_each(|&(head, _)| further[head] += 1);
+            let tried: Vec<Vec<Lost>> = (heads.par_iter().zip(&lost).zip(gone.par_iter().zip(&further)))
+                .map(|((head, lost), (&gone, &further))| {
+                    let mut lost = lost.clone();
+                    head.take(&mut lost, &head.going[gone..further]);
+                    lost
+                })
+                .collect();
+            let mut totals = vec![0.0f64; count];
+            heads.iter().zip(&tried).for_each(|(head, lost)| head.add_bounds(lost, &mut totals));
+            match totals.iter().zip(&limits).all(|(total, limit)| total <= limit) {
+                true => (least, gone, lost) = (middle, further, tried),
+                false => most = middle - 1,
+            }
+        }
+        let mut admitted: Vec<Vec<bool>> = layer.lengths().into_iter().map(|len| vec![true; len]).collect();
+        order[..least].iter().for_each(|&(head, slot)| admitted[head][slot as usize] = false);
         Ok(admitted)
     }
 

@@ -52,9 +52,9 @@ impl FastGen {
         let (_, rows_at) = layer.window("fastGen", self.window)?;
         let positions = layer.positions[head];
         let mut rows = vec![vec![0.0f64; positions.len()]; rows_at.len()];
-        for of_head in attention::rows(layer, "fastGen", self.window, head)? {
+        for of_head in attention::rows(layer, "fastGen", self.window, head)?.of_query_heads() {
             for (row, of_head) in rows.iter_mut().zip(of_head) {
-                row.iter_mut().zip(of_head).for_each(|(sum, p)| *sum += f64::from(p) / layer.shape.group as f64);
+                row.iter_mut().zip(of_head).for_each(|(sum, &p)| *sum += f64::from(p) / layer.shape.group as f64);
             }
         }
         let sum = |slot: usize| rows.iter().map(|row| row[slot]).sum::<f64>() as f32;

@@ -100,7 +100,8 @@ impl Admit for GVote {
         let moments = layer.query_moments("gVote")?;
         let group = layer.shape.group;
         let head = |head: usize| {
-            let attention = attention::rows(layer, "gVote", 1, head)?.concat();
+            let attention: Vec<Vec<f32>> =
+                attention::rows(layer, "gVote", 1, head)?.all().map(<[f32]>::to_vec).collect();
             let drawn = (head * group..(head + 1) * group).map(|query_head| self.draw(layer, moments, query_head));
             let drawn = drawn.collect::<Result<Vec<_>>>()?;
             Ok(self.vote(&attention, &drawn, &layer.heads[head].all_keys(), layer.shape.head_dim))

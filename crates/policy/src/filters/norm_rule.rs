@@ -47,7 +47,7 @@ impl Admit for NormRule {
         let head = |head: usize| {
             let row = scores.row(head);
             let mut mean = vec![0.0f64; row.len()];
-            for attention in attention::rows(layer, "normRule", 1, head)?.iter().flatten() {
+            for attention in attention::rows(layer, "normRule", 1, head)?.all() {
                 mean.iter_mut().zip(attention).for_each(|(mean, &p)| *mean += f64::from(p) / layer.shape.group as f64);
             }
             let sinks = layer.slots_before(head, self.sinks);

@@ -57,7 +57,7 @@ impl SimLayer {
                 layer.slots_before(head, recent),
                 layer.slots_before(head, before),
             );
-            for row in attention::rows(layer, "simLayer", self.last, head)?.iter().flatten() {
+            for row in attention::rows(layer, "simLayer", self.last, head)?.all() {
                 let ends = row[..first.min(before)].iter().chain(&row[recent.max(first).min(before)..before]);
                 sum += ends.map(|&p| f64::from(p)).sum::<f64>();
                 count += 1;

@@ -1,3 +1,4 @@
+use bytemuck::cast_slice;
 use headwise_core::{KvShape, Rotation};
 use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
 use rayon::prelude::*;
@@ -76,10 +77,10 @@ impl ChunkAttention {
                 data.chunks_exact(width).flat_map(|row| &row[head * dim..][..dim]).copied().collect()
             };
             let (q, k) = (pick(queries, width, head), pick(keys, narrow, head / group));
-            let bytes: Vec<u8> = k.iter().flat_map(|x| x.to_ne_bytes()).collect();
             let mut logits = vec![0.0; rows * rows];
             // The shapes are those that this type has checked: `dim` numbers a row, `rows` rows.
-            let product = Matrix::new(&bytes, GgmlDType::F32, rows, dim).and_then(|k| linear(&mut logits, &q, k, None));
+            let product =
+                Matrix::new(cast_slice(&k), GgmlDType::F32, rows, dim).and_then(|k| linear(&mut logits, &q, k, None));
             debug_assert_eq!(product, Ok(()));
             let mut sums = vec![padding as f64 / (rows + padding) as f64; rows];
             for row in logits.chunks_exact(rows) {

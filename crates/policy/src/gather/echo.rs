@@ -1,9 +1,9 @@
+use bytemuck::cast_slice;
 use headwise_core::{Codec, KvShape, Rotation};
 use headwise_kernels::attend::{ColumnReduce, Columns, Job, Query, attend_batch};
 use headwise_kernels::{BlockLayout, HeadView};
 
 use super::Gather;
-use crate::rows::bytes;
 
 /// What the queries of a text would look at if the text were read once more: the queries and keys of each chunk are turned on by the length of the
 /// chunk, as if they stood behind it, and the largest attention that each slot of the chunk gets from them is kept. Ours; an estimate of what
@@ -95,9 +95,10 @@ impl Echo {
         let range = first * narrow..(first + rows) * narrow;
         let block = |head: usize| {
             let parts = [sinks, &self.keys[range.clone()], &self.moved[range.clone()]];
-            let keys =
-                parts.into_iter().flat_map(|part| part.chunks_exact(narrow)).flat_map(|row| &row[head * dim..][..dim]);
-            let mut bytes = bytes(&keys.copied().collect::<Vec<_>>());
+            let mut bytes = Vec::with_capacity(layout.bytes());
+            for row in parts.into_iter().flat_map(|part| part.chunks_exact(narrow)) {
+                bytes.extend_from_slice(cast_slice(&row[head * dim..][..dim]));
+            }
             bytes.resize(layout.bytes(), 0);
             vec![bytes]
         };

@@ -59,7 +59,7 @@ impl Score for AhaKV {
         for (head, &view) in layer.heads.iter().enumerate() {
             let open = layer.slots_before(head, start);
             let mut sums = vec![0.0f64; open];
-            for row in attention::rows_at(layer, "ahaKV", self.window, head, gain)?.iter().flatten() {
+            for row in attention::rows_at(layer, "ahaKV", self.window, head, gain)?.all() {
                 sums.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p));
             }
             sums.iter_mut().for_each(|sum| *sum /= layer.shape.group as f64);

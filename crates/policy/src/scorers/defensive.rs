@@ -70,23 +70,22 @@ impl Defensive {
         let all = heads.map(|head| {
             let open = layer.slots_before(head, start);
             let attention = attention::rows(layer, "defensive", self.window, head)?;
-            let count = attention.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+            let count = attention.all().len().max(1) as f64;
             let mut parts = Parts { mean: vec![0.0; open], scores: vec![0.0; open], window: 0.0 };
-            for row in attention.iter().flatten() {
+            for row in attention.all() {
                 let (before, window) = row.split_at(open);
-                parts.window += window.iter().map(|&p| f64::from(p)).sum::<f64>();
+                parts.window += rows::sum(window);
                 parts.mean.iter_mut().zip(before).for_each(|(mean, &p)| *mean += f64::from(p));
                 let pooled = Pool1d::Average { kernel: self.kernel }.run(before)?;
-                let sum = |row: &[f32]| row.iter().map(|&p| f64::from(p)).sum::<f64>();
-                let kept = sum(&pooled);
-                let scale = if kept > 0.0 { (sum(before) / kept) as f32 } else { 0.0 };
+                let kept = rows::sum(&pooled);
+                let scale = if kept > 0.0 { (rows::sum(before) / kept) as f32 } else { 0.0 };
                 parts.scores.iter_mut().zip(&pooled).for_each(|(best, &p)| *best = best.max(p * scale));
             }
             parts.window /= count;
             parts.mean.iter_mut().for_each(|mean| *mean /= count);
-            let floor = parts.scores.iter().map(|&s| f64::from(s)).sum::<f64>() / open.max(1) as f64;
+            let floor = rows::sum(&parts.scores) / open.max(1) as f64;
             parts.scores.iter_mut().for_each(|score| *score = score.max(floor as f32));
-            let mut norms = norms.mean(head, layer.shape.group, &layer.heads[head].all_values())?;
+            let mut norms = norms.mean(head, &rows::values_in_strips(layer.heads[head]))?;
             norms.truncate(open);
             Ok((parts, norms))
         });

@@ -1,3 +1,4 @@
+use bytemuck::cast_slice;
 use headwise_core::{Error, Result, Rotation, Scores};
 use headwise_kernels::Block;
 use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
@@ -112,8 +113,8 @@ impl ExpectedAttention {
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
             let mut logits: Vec<f64> = keys.chunks_exact(dim).map(|key| dot(&mean, key) * scale).collect();
             if self.covariance {
-                let around: Vec<u8> = turn.around(&covariance, dim).iter().flat_map(|x| x.to_ne_bytes()).collect();
-                linear(&mut products, keys, Matrix::new(&around, GgmlDType::F32, dim, dim)?, None)?;
+                let around = turn.around(&covariance, dim);
+                linear(&mut products, keys, Matrix::new(cast_slice(&around), GgmlDType::F32, dim, dim)?, None)?;
                 for ((logit, product), key) in
                     logits.iter_mut().zip(products.chunks_exact(dim)).zip(keys.chunks_exact(dim))
                 {

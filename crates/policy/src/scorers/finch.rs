@@ -49,8 +49,8 @@ impl Score for Finch {
         let head = |head: usize| {
             let mut sums = vec![0.0f64; layer.slots_before(head, start)];
             let count = (layer.shape.group * positions.len()).max(1) as f64;
-            for rows in attention::rows(layer, "finch", self.window, head)? {
-                for (row, &position) in rows.iter().zip(positions) {
+            for rows in attention::rows(layer, "finch", self.window, head)?.of_query_heads() {
+                for (row, &position) in rows.zip(positions) {
                     let weight = (f64::from(position) + 1.0) / count;
                     sums.iter_mut().zip(row).for_each(|(sum, &p)| *sum += weight * f64::from(p));
                 }

@@ -7,7 +7,7 @@ use super::Score;
 use crate::about::{About, Asks, Describe};
 use crate::gather::{Probe, ProbeRows, ProbeText};
 use crate::output_norms::{Norm, OutputNorms};
-use crate::{LayerInput, Needs};
+use crate::{LayerInput, Needs, rows};
 
 /// KVzip (arXiv 2505.23416): what the model looks at when it is made to repeat the text.
 ///
@@ -56,11 +56,9 @@ impl Score for Reconstruction {
         };
         let head = |head: usize| {
             let mut attention = layer.probe("reconstruction", head)?.to_vec();
-            if let (Some(norms), Some(len)) = (&norms, attention.len().checked_div(group).filter(|&len| len > 0)) {
-                let values = layer.heads[head].all_values();
-                for (query_head, row) in (head * group..).zip(attention.chunks_exact_mut(len)) {
-                    row.iter_mut().zip(norms.of(query_head, &values)?).for_each(|(a, norm)| *a *= norm);
-                }
+            if let Some(norms) = &norms {
+                let lengths = norms.of_group(head, &rows::values_in_strips(layer.heads[head]))?;
+                attention.iter_mut().zip(lengths).for_each(|(a, length)| *a *= length);
             }
             group_reduce(&attention, group, GroupReduce::Max)
         };

@@ -2,6 +2,7 @@ use headwise_core::{Error, Result, Scores};
 use headwise_kernels::{Block, topk};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::slice::ChunksExact;
 use ts_rs::TS;
 
 use super::{Score, with_window};
@@ -51,18 +52,27 @@ impl Default for RestKV {
 
 impl RestKV {
     /// Mean position of the favourites of the first half's rows minus that of the second half's.
-    fn drift(rows: &[Vec<f32>], positions: &[u32], favourites: usize) -> Result<f64> {
+    fn drift(rows: ChunksExact<f32>, positions: &[u32], favourites: usize) -> Result<f64> {
         let favourites = favourites.clamp(1, positions.len().max(1));
-        let centre = |rows: &[Vec<f32>]| {
-            let of_row = |row: &Vec<f32>| {
-                let best = topk(row, favourites.min(row.len()))?;
-                Ok(best.iter().map(|&slot| f64::from(positions[slot as usize])).sum::<f64>())
+        let of_row = |row: &[f32]| {
+            let (least, equals) = topk::threshold(row, favourites)?;
+            let sum = |all: bool| {
+                let above = row.iter().zip(positions).map(|(&p, &at)| match p > least || all && p == least {
+                    true => u64::from(at),
+                    false => 0,
+                });
+                above.sum::<u64>()
             };
-            let sums = rows.iter().map(of_row).collect::<Result<Vec<_>>>()?;
-            Ok::<_, Error>(sums.iter().sum::<f64>() / (rows.len() * favourites) as f64)
+            if row.iter().filter(|&&p| p == least).count() == equals {
+                return Ok(sum(true));
+            }
+            let first = row.iter().zip(positions).filter(|&(&p, _)| p == least).take(equals);
+            Ok(sum(false) + first.map(|(_, &at)| u64::from(at)).sum::<u64>())
         };
-        let (first, second) = rows.split_at(rows.len() / 2);
-        if first.is_empty() { Ok(0.0) } else { Ok(centre(first)? - centre(second)?) }
+        let sums = rows.map(of_row).collect::<Result<Vec<_>>>()?;
+        let centre = |sums: &[u64]| sums.iter().sum::<u64>() as f64 / (sums.len() * favourites) as f64;
+        let (first, second) = sums.split_at(sums.len() / 2);
+        if first.is_empty() { Ok(0.0) } else { Ok(centre(first) - centre(second)) }
     }
 
     fn smooth(&self, row: &[f64], drift: f64) -> Vec<f64> {
@@ -92,18 +102,23 @@ impl Score for RestKV {
         let rows = heads.map(|head| {
             let (positions, open) = (layer.positions[head], layer.slots_before(head, start));
             let attention = attention::rows(layer, "restKV", self.window, head)?;
+            let drifts = attention.of_query_heads().collect::<Vec<_>>().into_par_iter();
+            let drifts = drifts.map(|rows| Self::drift(rows, positions, favourites)).collect::<Vec<_>>();
             let values = layer.heads[head].all_values();
-            let mut mean = vec![0.0f64; open];
-            let mut changes = attention.clone();
-            attention::change(&mut changes, &values, layer.shape.head_dim, &norms, head * layer.shape.group)?;
-            for (rows, changes) in attention.iter().zip(&changes) {
-                let mut smoothed: Vec<f64> = changes[0][..open].iter().map(|&x| f64::from(x)).collect();
-                for change in &changes[1..] {
+            let changes = attention::change(attention, &values, &norms, head)?;
+            let of_query_head = |(mut changes, drift): (ChunksExact<f32>, Result<f64>)| {
+                let first = changes.next().expect("a window has a row");
+                let mut smoothed: Vec<f64> = first[..open].iter().map(|&x| f64::from(x)).collect();
+                for change in changes {
                     let newer = |(old, &new): (&mut f64, &f32)| *old += self.alpha * (f64::from(new) - *old);
                     smoothed.iter_mut().zip(change).for_each(newer);
                 }
-                let smoothed = self.smooth(&smoothed, Self::drift(rows, positions, favourites)?);
-                mean.iter_mut().zip(smoothed).for_each(|(mean, x)| *mean += x / layer.shape.group as f64);
+                Ok(self.smooth(&smoothed, drift?))
+            };
+            let changes: Vec<_> = changes.of_query_heads().zip(drifts).collect();
+            let mut mean = vec![0.0f64; open];
+            for smoothed in changes.into_par_iter().map(of_query_head).collect::<Vec<_>>() {
+                mean.iter_mut().zip(smoothed?).for_each(|(mean, x)| *mean += x / layer.shape.group as f64);
             }
             Ok(mean.into_iter().map(|x| x as f32).collect())
         });

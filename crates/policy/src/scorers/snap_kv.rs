@@ -2,6 +2,7 @@ use headwise_core::{Error, Result, Scores};
 use headwise_kernels::{Block, Pool1d, Window, WindowScores, group_reduce, window_scores};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::slice::ChunksExact;
 use ts_rs::TS;
 
 use super::{Score, with_window};
@@ -201,7 +202,7 @@ impl SnapKV {
         let attention = match weights {
             Some(Weights { by: WeightBy::Change, output: Some(norms), .. }) => {
                 let rows = attention::changes(layer, "snapKV", self.window, head, norms)?;
-                rows.iter().flat_map(|rows| self.rows.reduce(rows, self.fade)).collect()
+                rows.of_query_heads().flat_map(|rows| self.rows.reduce(rows, self.fade)).collect()
             }
             weights => {
                 let mut attention =
@@ -242,9 +243,10 @@ impl Pooling {
 
 impl RowReduce {
     /// `[rows][slots]` to `[slots]`, each row times `fade` for every row behind it.
-    fn reduce(self, rows: &[Vec<f32>], fade: f64) -> Vec<f32> {
-        let mut reduced = vec![0.0f32; rows.first().map_or(0, Vec::len)];
-        for (row, behind) in rows.iter().zip((0..rows.len() as i32).rev()) {
+    fn reduce(self, rows: ChunksExact<f32>, fade: f64) -> Vec<f32> {
+        let count = rows.len();
+        let mut reduced = vec![0.0f32; rows.clone().next().map_or(0, <[f32]>::len)];
+        for (row, behind) in rows.zip((0..count as i32).rev()) {
             let left = fade.powi(behind) as f32;
             for (sum, x) in reduced.iter_mut().zip(row.iter().map(|x| x * left)) {
                 match self {
@@ -255,7 +257,7 @@ impl RowReduce {
             }
         }
         match self {
-            Self::Mean => reduced.iter_mut().for_each(|x| *x /= rows.len() as f32),
+            Self::Mean => reduced.iter_mut().for_each(|x| *x /= count as f32),
             Self::L2 => reduced.iter_mut().for_each(|x| *x = x.sqrt()),
             Self::Max | Self::Sum | Self::Squares => {}
         }

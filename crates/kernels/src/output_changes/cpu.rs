@@ -1,0 +1,67 @@
+//! Output changes on the CPU: twelve rows against a strip of values at a time.
+
+use super::Outputs;
+use crate::dispatch;
+use crate::simd::Level;
+use crate::simd_vector::{Vector, VectorOf};
+use crate::strips::{ROWS, STRIP, Strips, pack_rows, products, with_tile};
+
+/// See [`super::output_changes`].
+pub fn output_changes(level: Level, attention: &mut [f32], values: &Strips, outputs: Outputs) {
+    if values.len() > 0 {
+        let dim = values.dim();
+        let packed = pack_rows(outputs.squares.len(), dim, |row, col| outputs.turned[row * dim + col]);
+        run(level, attention, values, outputs, &packed);
+    }
+}
+
+dispatch! {
+    fn run(level, attention: &mut [f32], values: &Strips, outputs: Outputs<'_>, packed: &[f32]) = body::<VectorOf<Target>>;
+}
+
+#[inline(always)]
+fn body<V: Vector>(attention: &mut [f32], values: &Strips, outputs: Outputs, packed: &[f32]) {
+    with_tile!(V, turn(attention, values, outputs, packed));
+}
+
+#[inline(always)]
+fn turn<V: Vector, const R: usize, const N: usize>(
+    attention: &mut [f32],
+    values: &Strips,
+    outputs: Outputs,
+    packed: &[f32],
+) {
+    let (slots, dim) = (values.len(), values.dim());
+    let mut tile = [[0.0; STRIP]; ROWS];
+    for (first, strip) in (0..slots).step_by(STRIP).zip(values.numbers().chunks_exact(dim * STRIP)) {
+        let lengths = &outputs.lengths[first..slots.min(first + STRIP)];
+        let groups = attention.chunks_mut(ROWS * slots).zip(outputs.squares.chunks(ROWS));
+        for ((attention, squares), rows) in groups.zip(packed.chunks_exact(ROWS * dim)) {
+            for first in (0..ROWS).step_by(R) {
+                for at in (0..STRIP).step_by(N * V::LANES) {
+                    let products = products::<V, R, N>(strip, at, rows, first);
+                    for r in 0..R {
+                        for n in 0..N {
+                            products[r][n].store(&mut tile[first + r][at + n * V::LANES..]);
+                        }
+                    }
+                }
+            }
+            for ((row, &own), products) in attention.chunks_exact_mut(slots).zip(squares).zip(&tile) {
+                let row = &mut row[first..first + lengths.len()];
+                match (row.first_chunk_mut::<STRIP>(), lengths.first_chunk::<STRIP>()) {
+                    (Some(row), Some(lengths)) => change(row, products, lengths, own),
+                    _ => change(row, products, lengths, own),
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn change(attention: &mut [f32], products: &[f32], lengths: &[f32], own: f32) {
+    for ((a, product), length) in attention.iter_mut().zip(products).zip(lengths) {
+        let square = own - 2.0 * product + length * length;
+        *a = *a / (1.0 - *a).max(f32::EPSILON / 2.0) * square.max(0.0).sqrt();
+    }
+}
