@@ -519,7 +519,7 @@ first?: number | undefined,
  */
 epsilon?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's.
+ * How the length of v W_O is measured. Default `"l2"`; the paper's is `"l1"`.
  */
 norm?: Norm | undefined, 
 /**
@@ -670,13 +670,14 @@ compat?: Compat | undefined, };
  * DefensiveKV (arXiv 2510.13334): against the worst case instead of the mean. A slot is worth the most that any query of the window gave it.
  *
  * Attention of each query head and window row is averaged over `kernel` neighbours and scaled back to the mass that it had; s_j is the maximum over
- * rows and query heads, but at least the head's mean; times u_j, the mean over the query heads of ‖v_j W_O‖₁ as a share of its sum over the layer's
+ * rows and query heads, but at least the head's mean; times u_j, the mean over the query heads of ‖v_j W_O‖ as a share of its sum over the layer's
  * KV heads. The slots that together hold `mass` of a head's mean attention, the window's own share included, but no more than a head's even share of
  * the budget, come before all others (+ 1: s · u is at most 1).
  *
  * The published code takes the window's share from the wrong columns, leaves out the slot that crosses the bound, and gives protected slots and the
  * window the layer's maximum, by which a layer can lose its window to others: see `compat`. Its normalisation over heads (the paper's text says
- * tokens) is kept, for the published results come from it.
+ * tokens) is kept, for the published results come from it. It measures ‖v_j W_O‖ by L1, which costs a ninth of reading on a small model; by L2, a tenth of
+ * that, 98 of 100 slots that stay are the same.
  */
 export type Defensive = { 
 /**
@@ -692,7 +693,7 @@ kernel?: number | undefined,
  */
 mass?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs a tenth.
+ * How the length of v W_O is measured. Default `"l2"`; the paper's is `"l1"`.
  */
 norm?: Norm | undefined, };
 
@@ -1336,7 +1337,7 @@ kernel?: number | undefined,
  */
 mass?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's; `"l2"` costs a tenth.
+ * How the length of v W_O is measured. Default `"l2"`; the paper's is `"l1"`.
  */
 norm?: Norm | undefined, 
 /**
@@ -1896,9 +1897,10 @@ compat?: Compat | undefined, };
 
 /**
  * CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
- * value can move the output, (s + ε) · ‖v W_O‖₁, mean over the query heads of the KV head.
+ * value can move the output, (s + ε) · ‖v W_O‖, mean over the query heads of the KV head.
  *
- * It follows from a bound on the L1 change of the layer's output. How many slots a head keeps is settled before, by the scorer alone.
+ * The paper measures by L1, from a bound on the change of the layer's output, which takes each value through W_O once for each query head: a ninth of what
+ * reading costs on a small model. ‖v W_O‖₂ is a tenth of that, and 99 of 100 slots that stay are the same. How many slots a head keeps is settled before, by the scorer alone.
  */
 export type SecondStage = { 
 /**
@@ -1910,7 +1912,7 @@ first?: number | undefined,
  */
 epsilon?: number | undefined, 
 /**
- * How the length of v W_O is measured. Default `"l1"`, the paper's.
+ * How the length of v W_O is measured. Default `"l2"`; the paper's is `"l1"`.
  */
 norm?: Norm | undefined, };
 

@@ -108,42 +108,6 @@ fn gram(columns: &[f32], dim: usize) -> Result<Vec<f32>> {
     Ok(gram)
 }
 
-/// Upper bounds of ‖v W_O‖₁, for a small share of what it costs.
-pub(crate) struct Bounds {
-    hidden: f32,
-    /// For each KV head the mean of its query heads' Gram matrices.
-    grams: ImageNorms,
-}
-
-impl Bounds {
-    /// From W_O, `[hidden][query heads · head_dim]`.
-    pub fn new(output: Matrix<'_>, shape: KvShape) -> Result<Self> {
-        let dim = shape.head_dim;
-        let columns = columns(output, dim)?;
-        let of_head = |columns: &[Vec<f32>]| {
-            let mut mean = vec![0.0f32; dim * dim];
-            for columns in columns {
-                let gram = gram(columns, dim)?;
-                mean.iter_mut().zip(gram).for_each(|(mean, x)| *mean += x / shape.group as f32);
-            }
-            // Rounding errors of a form are a small share of this; no bound may come out too low.
-            let trace: f32 = mean.iter().step_by(dim + 1).sum();
-            mean.iter_mut().step_by(dim + 1).for_each(|x| *x += 1e-5 * trace);
-            Ok(mean)
-        };
-        let grams = columns.chunks(shape.group).map(of_head).collect::<Result<Vec<_>>>()?;
-        Ok(Self { hidden: output.rows() as f32, grams: ImageNorms::new(Measure::Form, &grams, dim)? })
-    }
-
-    /// No less than [`OutputNorms::mean`] by [`Norm::L1`]: the mean of ‖y‖₁ ≤ √hidden ‖y‖₂ over query heads is at most √hidden √(vᵀ Ḡ v). For numbers without
-    /// a pattern it is a quarter more.
-    pub fn upper(&self, head: usize, values: &Strips) -> Result<Vec<f32>> {
-        let mut bounds = self.grams.run(head..head + 1, values)?;
-        bounds.iter_mut().for_each(|bound| *bound = (*bound * self.hidden).sqrt() * 1.001);
-        Ok(bounds)
-    }
-}
-
 /// What a slot's score is multiplied with: the length of its value, or of what W_O makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, TS)]
 #[serde(default)]

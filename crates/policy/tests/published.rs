@@ -608,7 +608,7 @@ fn critical_kv_chooses_the_rest_by_what_values_do_to_the_output() {
     let scorers = [json!({ "kind": "snapKV", "window": 8 }), json!({ "kind": "knorm" }), json!({ "kind": "tova" })];
     for (scorer, first) in scorers.into_iter().flat_map(|scorer| [0.0, 0.5, 1.0].map(|first| (scorer.clone(), first))) {
         let policy = policy(json!({
-            "kind": "custom", "scorer": scorer, "secondStage": { "first": first }, "budget": { "tokensPerHead": 28 },
+            "kind": "custom", "scorer": scorer, "secondStage": { "first": first, "norm": "l1" }, "budget": { "tokensPerHead": 28 },
         }));
         for layer in layers() {
             let scores = with(&layer, 28, |input| policy.scorer.score(input)).unwrap();

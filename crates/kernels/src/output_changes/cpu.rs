@@ -6,6 +6,9 @@ use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
 use crate::strips::{ROWS, STRIP, Strips, pack_rows, products, with_tile};
 
+/// Slots that a row is changed at in a go: rows lie far from each other, often a power of two.
+const BLOCK: usize = 4 * STRIP;
+
 /// See [`super::output_changes`].
 pub fn output_changes(level: Level, attention: &mut [f32], values: &Strips, outputs: Outputs) {
     if values.len() > 0 {
@@ -32,27 +35,26 @@ fn turn<V: Vector, const R: usize, const N: usize>(
     packed: &[f32],
 ) {
     let (slots, dim) = (values.len(), values.dim());
-    let mut tile = [[0.0; STRIP]; ROWS];
-    for (first, strip) in (0..slots).step_by(STRIP).zip(values.numbers().chunks_exact(dim * STRIP)) {
-        let lengths = &outputs.lengths[first..slots.min(first + STRIP)];
+    let mut tile = [[0.0; BLOCK]; ROWS];
+    let blocks = values.numbers().chunks(dim * BLOCK);
+    for (start, block) in (0..slots).step_by(BLOCK).zip(blocks) {
+        let end = slots.min(start + BLOCK);
         let groups = attention.chunks_mut(ROWS * slots).zip(outputs.squares.chunks(ROWS));
         for ((attention, squares), rows) in groups.zip(packed.chunks_exact(ROWS * dim)) {
-            for first in (0..ROWS).step_by(R) {
-                for at in (0..STRIP).step_by(N * V::LANES) {
-                    let products = products::<V, R, N>(strip, at, rows, first);
-                    for r in 0..R {
-                        for n in 0..N {
-                            products[r][n].store(&mut tile[first + r][at + n * V::LANES..]);
+            for (first, strip) in (0..).step_by(STRIP).zip(block.chunks_exact(dim * STRIP)) {
+                for row in (0..ROWS).step_by(R) {
+                    for at in (0..STRIP).step_by(N * V::LANES) {
+                        let products = products::<V, R, N>(strip, at, rows, row);
+                        for r in 0..R {
+                            for n in 0..N {
+                                products[r][n].store(&mut tile[row + r][first + at + n * V::LANES..]);
+                            }
                         }
                     }
                 }
             }
             for ((row, &own), products) in attention.chunks_exact_mut(slots).zip(squares).zip(&tile) {
-                let row = &mut row[first..first + lengths.len()];
-                match (row.first_chunk_mut::<STRIP>(), lengths.first_chunk::<STRIP>()) {
-                    (Some(row), Some(lengths)) => change(row, products, lengths, own),
-                    _ => change(row, products, lengths, own),
-                }
+                change(&mut row[start..end], products, &outputs.lengths[start..end], own);
             }
         }
     }

@@ -130,7 +130,8 @@ impl Admit for Certificate {
             Ok((Head { attention, lengths, outputs, going }, own))
         };
         let heads = (0..layer.heads.len()).into_par_iter().map(of_head).collect::<Vec<_>>();
-        let (heads, own): (Vec<Head>, Vec<Vec<f32>>) = heads.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let (heads, own): (Vec<Head>, Vec<Vec<f32>>) =
+            heads.into_iter().collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let mut outputs = vec![0.0f32; count * width];
         // A head without slots has no output.
         for (head, own) in own.iter().enumerate() {

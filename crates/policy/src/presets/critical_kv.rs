@@ -30,7 +30,7 @@ impl Describe for CriticalAdaKVPolicy {
         source: "arXiv 2502.03805",
         asks: Asks::Aware,
         reads: &[Reads::Keys, Reads::Values, Reads::Output],
-        deviates: "Heads share as in `acrossHeads`; kvpress forces each head's floor before they compete.",
+        deviates: "‖v W_O‖₂ for ‖v W_O‖₁ (`norm`). Heads share as in `acrossHeads`; kvpress forces each head's floor before they compete.",
     };
 }
 

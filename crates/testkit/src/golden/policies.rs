@@ -99,7 +99,8 @@ pub fn kvpress_policy(case: &Case, kind: &str, ratio: f64) -> Outcome<Policy> {
                 "criticalkv" => json!({ "kind": "perHead" }),
                 _ => json!({ "kind": "acrossHeads", "floor": case.number("alpha_safeguard")? }),
             };
-            let stage = json!({ "first": case.number("first_stage_ratio")?, "epsilon": case.number("epsilon")? });
+            let stage =
+                json!({ "first": case.number("first_stage_ratio")?, "epsilon": case.number("epsilon")?, "norm": "l1" });
             json!({ "kind": "custom", "scorer": base(case)?, "selector": selector, "secondStage": stage })
         }
         "chunkkv" => {
@@ -116,8 +117,7 @@ pub fn kvpress_policy(case: &Case, kind: &str, ratio: f64) -> Outcome<Policy> {
         }
         "key_rerotation" => base(case)?,
         "defensivekv" | "layer_defensivekv" => {
-            let scorer =
-                json!({ "kind": "defensive", "window": case.count("window")?, "kernel": case.count("kernel")? });
+            let scorer = json!({ "kind": "defensive", "window": case.count("window")?, "kernel": case.count("kernel")?, "norm": "l1" });
             let selector = if kind == "defensivekv" { "acrossHeads" } else { "acrossLayers" };
             let selector = json!({ "kind": selector });
             let compat = json!({ "compat": "defensiveKv", "budget": { "ratio": ratio } });
