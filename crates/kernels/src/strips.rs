@@ -3,9 +3,13 @@
 
 use crate::CacheLines;
 use crate::simd_vector::Vector;
+use rayon::prelude::*;
 
 /// Vectors of a strip: the lanes of the widest instruction set.
 pub(crate) const STRIP: usize = 16;
+
+/// Strips that one thread fills at least.
+const TOGETHER: usize = 32;
 
 /// Rows of a matrix that are packed together.
 pub(crate) const ROWS: usize = 12;
@@ -22,12 +26,13 @@ impl Strips {
     pub fn new(x: &[f32], dim: usize) -> Self {
         let len = x.len().checked_div(dim).unwrap_or(0);
         let mut lines = CacheLines::new();
-        let strips = lines.at_least(len.div_ceil(STRIP) * dim * STRIP).chunks_exact_mut((dim * STRIP).max(1));
-        for (strip, x) in strips.zip(x[..len * dim].chunks(dim.max(1) * STRIP)) {
+        let size = (dim * STRIP).max(1);
+        let strips = lines.at_least(len.div_ceil(STRIP) * dim * STRIP).par_chunks_exact_mut(size);
+        strips.zip(x[..len * dim].par_chunks(size)).with_min_len(TOGETHER).for_each(|(strip, x)| {
             for (d, line) in strip.chunks_exact_mut(STRIP).enumerate() {
                 line.iter_mut().zip(x[d..].iter().step_by(dim)).for_each(|(to, &from)| *to = from);
             }
-        }
+        });
         Self { dim, len, lines }
     }
 

@@ -68,8 +68,8 @@ pub struct Columns<'a> {
     pub reduce: ColumnReduce,
     /// What is added to, or raised: per query head one number for each slot of its KV head, head after head (lengths may differ).
     ///
-    /// The order of additions is fixed; a prompt cut in another way gives the same numbers but for rounding. NaN in q, K or V gives NaN in the
-    /// sums of that KV head; a maximum may pass it over.
+    /// The order of additions is fixed; a prompt cut in another way gives the same numbers but for rounding. NaN in q or K gives NaN in the sums of that
+    /// KV head; a maximum may pass it over.
     pub out: &'a mut [f32],
     /// What the weights of each row are multiplied with, not negative, `[rows]`; 1 where not given.
     pub factors: Option<&'a [f32]>,

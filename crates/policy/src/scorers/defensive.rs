@@ -2,6 +2,7 @@ use headwise_core::{Error, Result, Scores};
 use headwise_kernels::{Block, Pool1d};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::slice::ChunksExact;
 use ts_rs::TS;
 
 use super::{Score, with_window};
@@ -72,15 +73,25 @@ impl Defensive {
             let open = layer.slots_before(head, start);
             let attention = attention::rows(layer, "defensive", self.window, head)?;
             let count = attention.all().len().max(1) as f64;
+            let of_query_head = |rows: ChunksExact<f32>| {
+                let mut parts = Parts { mean: vec![0.0; open], scores: vec![0.0; open], window: 0.0 };
+                for row in rows {
+                    let (before, window) = row.split_at(open);
+                    parts.window += rows::sum(window);
+                    parts.mean.iter_mut().zip(before).for_each(|(mean, &p)| *mean += f64::from(p));
+                    let pooled = Pool1d::Average { kernel: self.kernel }.run(before)?;
+                    let kept = rows::sum(&pooled);
+                    let scale = if kept > 0.0 { (rows::sum(before) / kept) as f32 } else { 0.0 };
+                    parts.scores.iter_mut().zip(&pooled).for_each(|(best, &p)| *best = best.max(p * scale));
+                }
+                Ok(parts)
+            };
+            let query_heads = attention.of_query_heads().collect::<Vec<_>>().into_par_iter().map(of_query_head);
             let mut parts = Parts { mean: vec![0.0; open], scores: vec![0.0; open], window: 0.0 };
-            for row in attention.all() {
-                let (before, window) = row.split_at(open);
-                parts.window += rows::sum(window);
-                parts.mean.iter_mut().zip(before).for_each(|(mean, &p)| *mean += f64::from(p));
-                let pooled = Pool1d::Average { kernel: self.kernel }.run(before)?;
-                let kept = rows::sum(&pooled);
-                let scale = if kept > 0.0 { (rows::sum(before) / kept) as f32 } else { 0.0 };
-                parts.scores.iter_mut().zip(&pooled).for_each(|(best, &p)| *best = best.max(p * scale));
+            for of_query_head in query_heads.collect::<Result<Vec<Parts>>>()? {
+                parts.window += of_query_head.window;
+                parts.mean.iter_mut().zip(of_query_head.mean).for_each(|(mean, p)| *mean += p);
+                parts.scores.iter_mut().zip(of_query_head.scores).for_each(|(best, p)| *best = best.max(p));
             }
             parts.window /= count;
             parts.mean.iter_mut().for_each(|mean| *mean /= count);
