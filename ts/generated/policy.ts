@@ -676,8 +676,8 @@ compat?: Compat | undefined, };
  *
  * The published code takes the window's share from the wrong columns, leaves out the slot that crosses the bound, and gives protected slots and the
  * window the layer's maximum, by which a layer can lose its window to others: see `compat`. Its normalisation over heads (the paper's text says
- * tokens) is kept, for the published results come from it. It measures ‖v_j W_O‖ by L1, which costs a ninth of reading on a small model; by L2, a tenth of
- * that, 98 of 100 slots that stay are the same.
+ * tokens) is kept, for the published results come from it. It measures ‖v_j W_O‖ by L1; by L2 it costs a tenth, and nearly all that stays is the same
+ * (docs/performance.md).
  */
 export type Defensive = { 
 /**
@@ -1899,8 +1899,8 @@ compat?: Compat | undefined, };
  * CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
  * value can move the output, (s + ε) · ‖v W_O‖, mean over the query heads of the KV head.
  *
- * The paper measures by L1, from a bound on the change of the layer's output, which takes each value through W_O once for each query head: a ninth of what
- * reading costs on a small model. ‖v W_O‖₂ is a tenth of that, and 99 of 100 slots that stay are the same. How many slots a head keeps is settled before, by the scorer alone.
+ * The paper measures by L1, from a bound on the change of the layer's output; that takes each value through W_O once for each query head. ‖v W_O‖₂ costs a
+ * tenth of it, and nearly all that stays is the same (docs/performance.md). How many slots a head keeps is settled before, by the scorer alone.
  */
 export type SecondStage = { 
 /**

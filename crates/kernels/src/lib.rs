@@ -10,6 +10,7 @@ pub mod gpu;
 pub mod image_norms;
 pub mod key_norm;
 pub mod matmul;
+mod nan;
 pub mod output_changes;
 pub mod pool1d;
 mod rows;

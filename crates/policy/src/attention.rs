@@ -124,10 +124,10 @@ pub(crate) fn change(mut attention: Rows, values: &[f32], norms: &OutputNorms, h
     let query_heads = attention.numbers.par_chunks_exact_mut(rows * slots).zip(outputs.par_chunks_exact(rows * dim));
     let query_heads = query_heads.zip(lengths.par_chunks_exact(slots)).zip(head * group..(head + 1) * group);
     let changed = query_heads.map(|(((attention, outputs), lengths), query_head)| {
-        let turned = norms.gram(query_head, outputs)?;
-        let squares = turned.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b));
+        let images = norms.gram(query_head, outputs)?;
+        let squares = images.chunks_exact(dim).zip(outputs.chunks_exact(dim)).map(|(a, b)| rows::dot(a, b));
         let squares: Vec<f32> = squares.collect();
-        output_changes(attention, &strips, Outputs { turned: &turned, squares: &squares, lengths })
+        output_changes(attention, &strips, Outputs { images: &images, squares: &squares, lengths })
     });
     changed.collect::<Vec<_>>().into_iter().collect::<Result<()>>()?;
     Ok(attention)
@@ -140,8 +140,8 @@ pub(crate) fn outputs(attention: &Rows, values: &[f32]) -> Result<Vec<f32>> {
         return Ok(Vec::new());
     }
     let dim = values.len() / slots;
-    let turned = rows::turned(values, dim);
+    let transposed = rows::transposed(values, dim);
     let mut outputs = vec![0.0; attention.all().len() * dim];
-    linear(&mut outputs, &attention.numbers, Matrix::new(cast_slice(&turned), GgmlDType::F32, dim, slots)?, None)?;
+    linear(&mut outputs, &attention.numbers, Matrix::new(cast_slice(&transposed), GgmlDType::F32, dim, slots)?, None)?;
     Ok(outputs)
 }

@@ -62,7 +62,8 @@ impl OutputNorms {
     fn of_all(&self, query_heads: Range<usize>, values: &Strips) -> Result<Vec<f32>> {
         let mut norms = self.maps.run(query_heads, values)?;
         if self.norm == Norm::L2 {
-            norms.iter_mut().for_each(|norm| *norm = norm.max(0.0).sqrt());
+            // What rounding made negative is nothing; a NaN stays one.
+            norms.iter_mut().for_each(|norm| *norm = if *norm < 0.0 { 0.0 } else { norm.sqrt() });
         }
         Ok(norms)
     }
@@ -93,7 +94,8 @@ impl OutputNorms {
 /// The columns of W_O that belong to each query head, `[hidden][head_dim]`.
 fn columns(output: Matrix<'_>, dim: usize) -> Result<Vec<Vec<f32>>> {
     let mut row = vec![0.0; output.cols()];
-    let mut columns = vec![Vec::with_capacity(output.rows() * dim); output.cols() / dim];
+    let heads = output.cols() / dim;
+    let mut columns: Vec<Vec<f32>> = (0..heads).map(|_| Vec::with_capacity(output.rows() * dim)).collect();
     for out in 0..output.rows() {
         dequantize_row(output, out, &mut row)?;
         columns.iter_mut().zip(row.chunks_exact(dim)).for_each(|(head, part)| head.extend_from_slice(part));
@@ -101,10 +103,10 @@ fn columns(output: Matrix<'_>, dim: usize) -> Result<Vec<Vec<f32>>> {
     Ok(columns)
 }
 
-/// Wᵀ W of columns `[hidden][head_dim]`.
+/// W Wᵀ, `[head_dim][head_dim]`, of columns of W_O `[hidden][head_dim]`: a column is a row of W.
 fn gram(columns: &[f32], dim: usize) -> Result<Vec<f32>> {
-    let (mut gram, turned) = (vec![0.0; dim * dim], rows::turned(columns, dim));
-    linear(&mut gram, &turned, Matrix::new(cast_slice(&turned), GgmlDType::F32, dim, columns.len() / dim)?, None)?;
+    let (mut gram, rows) = (vec![0.0; dim * dim], rows::transposed(columns, dim));
+    linear(&mut gram, &rows, Matrix::new(cast_slice(&rows), GgmlDType::F32, dim, columns.len() / dim)?, None)?;
     Ok(gram)
 }
 

@@ -14,8 +14,8 @@ use crate::{LayerInput, checks, rows};
 /// CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
 /// value can move the output, (s + ε) · ‖v W_O‖, mean over the query heads of the KV head.
 ///
-/// The paper measures by L1, from a bound on the change of the layer's output, which takes each value through W_O once for each query head: a ninth of what
-/// reading costs on a small model. ‖v W_O‖₂ is a tenth of that, and 99 of 100 slots that stay are the same. How many slots a head keeps is settled before, by the scorer alone.
+/// The paper measures by L1, from a bound on the change of the layer's output; that takes each value through W_O once for each query head. ‖v W_O‖₂ costs a
+/// tenth of it, and nearly all that stays is the same (docs/performance.md). How many slots a head keeps is settled before, by the scorer alone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct SecondStage {
@@ -70,10 +70,14 @@ impl SecondStage {
         let dim = layer.shape.head_dim;
         let row = |(head, &count): (usize, &usize)| {
             let (scores, values) = (candidates.scores.row(head), layer.heads[head].all_values());
+            let first = topk(scores, (count as f64 * self.first) as usize)?;
+            let wanted = count - first.len();
+            if wanted == 0 {
+                return Ok(first);
+            }
             let mut stay = vec![false; scores.len()];
-            topk(scores, (count as f64 * self.first) as usize)?.iter().for_each(|&slot| stay[slot as usize] = true);
+            first.iter().for_each(|&slot| stay[slot as usize] = true);
             let others: Vec<usize> = (0..scores.len()).filter(|&slot| !stay[slot]).collect();
-            let wanted = count + others.len() - scores.len();
             let mut theirs = Vec::with_capacity(others.len() * dim);
             for &slot in &others {
                 theirs.extend_from_slice(&values[open[head][slot] as usize * dim..][..dim]);

@@ -818,6 +818,24 @@ fn a_certificate_holds_for_every_query_of_its_window() {
             }
             sum
         };
+        // Of what is gone in each row: Σ a ‖v W‖ and Σ a ‖o W‖, each over the share that is left.
+        let bound = |row: usize, gone: &dyn Fn(usize, usize) -> bool| -> f64 {
+            let of_head = |(head, rows): (usize, &Vec<Vec<f64>>)| {
+                let kv = head / layer.group;
+                let length = |x: &[f64]| oracle::norm(&layer.project(head, x));
+                let mut out = vec![0.0; layer.dim];
+                for slot in 0..layer.len {
+                    out.iter_mut().zip(layer.value(kv, slot)).for_each(|(out, v)| *out += rows[row][slot] * v);
+                }
+                let (mut mass, mut moved) = (0.0, 0.0);
+                for slot in (0..layer.len).filter(|&slot| gone(kv, slot)) {
+                    mass += rows[row][slot];
+                    moved += rows[row][slot] * length(layer.value(kv, slot));
+                }
+                (moved + mass * length(&out)) / (1.0 - mass)
+            };
+            attention.iter().enumerate().map(of_head).sum()
+        };
         let mut before: Option<Vec<Vec<bool>>> = None;
         for error in [0.02, 0.2, 0.5, 1.5] {
             let policy = policy(json!({
@@ -836,6 +854,20 @@ fn a_certificate_holds_for_every_query_of_its_window() {
                 let change: Vec<f64> = whole.iter().zip(&left).map(|(a, b)| a - b).collect();
                 let (change, limit) = (oracle::norm(&change), error * oracle::norm(&whole));
                 assert!(change <= limit * 1.0001, "error {error}: {change} of {limit}");
+            }
+            // As many go as the bound allows: with the one that would be next it is too large.
+            let limits: Vec<f64> = (0..WINDOW).map(|row| error * oracle::norm(&output(row, &|_, _| true))).collect();
+            let bounds =
+                |gone: &dyn Fn(usize, usize) -> bool| (0..WINDOW).map(|row| bound(row, gone)).collect::<Vec<_>>();
+            let held = bounds(&|head, slot| !stays[head][slot]);
+            assert!(held.iter().zip(&limits).all(|(bound, limit)| *bound <= limit * 1.0001), "{held:?} {limits:?}");
+            let scores = with(&layer, layer.len, |input| policy.scorer.score(input)).unwrap();
+            let open = (0..layer.kv_heads).flat_map(|head| (2..layer.len - WINDOW).map(move |slot| (head, slot)));
+            let score = |&(head, slot): &(usize, usize)| scores.row(head)[slot];
+            let next = open.filter(|&(head, slot)| stays[head][slot]).min_by(|a, b| score(a).total_cmp(&score(b)));
+            if let Some(next) = next {
+                let more = bounds(&|head, slot| !stays[head][slot] || (head, slot) == next);
+                assert!(more.iter().zip(&limits).any(|(bound, limit)| *bound > limit * 0.9999), "{more:?} {limits:?}");
             }
             let count = |stays: &[Vec<bool>]| stays.concat().iter().filter(|&&stays| stays).count();
             if let Some(before) = &before {

@@ -50,7 +50,7 @@ impl ImageNorms {
         Ok(Self { measure, cols, packed: maps.iter().map(pack).collect::<Result<_>>()? })
     }
 
-    /// The measure of the images of each vector under these maps, `[maps][n]`.
+    /// The measure of the images of each vector under these of the maps, `[maps][n]`. Panics where there are not so many.
     ///
     /// # Errors
     /// `ShapeMismatch` when vectors are not as long as the maps' rows.

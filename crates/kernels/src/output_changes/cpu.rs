@@ -13,7 +13,7 @@ const BLOCK: usize = 4 * STRIP;
 pub fn output_changes(level: Level, attention: &mut [f32], values: &Strips, outputs: Outputs) {
     if values.len() > 0 {
         let dim = values.dim();
-        let packed = pack_rows(outputs.squares.len(), dim, |row, col| outputs.turned[row * dim + col]);
+        let packed = pack_rows(outputs.squares.len(), dim, |row, col| outputs.images[row * dim + col]);
         run(level, attention, values, outputs, &packed);
     }
 }
@@ -24,11 +24,11 @@ dispatch! {
 
 #[inline(always)]
 fn body<V: Vector>(attention: &mut [f32], values: &Strips, outputs: Outputs, packed: &[f32]) {
-    with_tile!(V, turn(attention, values, outputs, packed));
+    with_tile!(V, change_rows(attention, values, outputs, packed));
 }
 
 #[inline(always)]
-fn turn<V: Vector, const R: usize, const N: usize>(
+fn change_rows<V: Vector, const R: usize, const N: usize>(
     attention: &mut [f32],
     values: &Strips,
     outputs: Outputs,
@@ -64,6 +64,8 @@ fn turn<V: Vector, const R: usize, const N: usize>(
 fn change(attention: &mut [f32], products: &[f32], lengths: &[f32], own: f32) {
     for ((a, product), length) in attention.iter_mut().zip(products).zip(lengths) {
         let square = own - 2.0 * product + length * length;
-        *a = *a / (1.0 - *a).max(f32::EPSILON / 2.0) * square.max(0.0).sqrt();
+        // What rounding made negative is nothing; a NaN stays one.
+        let change = if square < 0.0 { 0.0 } else { square.sqrt() };
+        *a = *a / (1.0 - *a).max(f32::EPSILON / 2.0) * change;
     }
 }

@@ -16,7 +16,7 @@ use headwise_core::{Error, Result};
 #[derive(Debug, Clone, Copy)]
 pub struct Outputs<'a> {
     /// G o, `[rows][head_dim]`.
-    pub turned: &'a [f32],
+    pub images: &'a [f32],
     /// oᵀ G o, `[rows]`.
     pub squares: &'a [f32],
     /// ‖v W‖₂, `[slots]`.
@@ -36,7 +36,7 @@ pub fn output_changes_at(level: Level, attention: &mut [f32], values: &Strips, o
     let rows = outputs.squares.len();
     for (what, expected, got) in [
         ("attention", rows * values.len(), attention.len()),
-        ("turned outputs", rows * values.dim(), outputs.turned.len()),
+        ("images of outputs", rows * values.dim(), outputs.images.len()),
         ("lengths of values", values.len(), outputs.lengths.len()),
     ] {
         if expected != got {

@@ -8,6 +8,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
+use crate::nan::first_nan;
 use headwise_core::{Error, Result};
 
 /// The kernel and its options. Lengths are in slots.
@@ -66,7 +67,7 @@ fn weights(decay: f32) -> impl Iterator<Item = f32> {
 }
 
 fn refuse_nan(scores: &[f32]) -> Result<()> {
-    match scores.iter().position(|x| x.is_nan()) {
+    match first_nan(scores) {
         Some(index) => Err(Error::NotANumber { what: "pooled scores".into(), index }),
         None => Ok(()),
     }

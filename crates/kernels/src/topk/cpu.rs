@@ -21,12 +21,13 @@ pub(crate) struct Threshold {
     pub equals: usize,
 }
 
-/// Scores that are looked at to guess where the threshold lies: one of so many, but no more than this.
+/// Of so many scores one is looked at to guess where the threshold lies.
 const SAMPLE_OF: usize = 8;
+/// The most that are looked at for that.
 const SAMPLE: usize = 4096;
 
-/// The threshold of the `k` highest of all scores; none for `k = 0`. A sample tells between which scores it surely lies (nearly: three standard deviations),
-/// and quickselect sees only those (after Floyd and Rivest 1975).
+/// The threshold of the `k` highest of all scores; none for `k = 0`. A sample tells between which scores it lies, give or take three standard deviations, and
+/// quickselect sees only those (after Floyd and Rivest 1975), or all where the sample erred.
 pub(crate) fn threshold(level: Level, scores: &[f32], k: usize) -> Option<Threshold> {
     if k == 0 {
         return None;

@@ -3,6 +3,7 @@
 pub mod cpu;
 pub mod reference;
 
+use crate::nan::first_nan;
 use crate::simd::Level;
 use headwise_core::{Error, Result};
 
@@ -30,10 +31,8 @@ fn check(scores: &[f32], k: usize) -> Result<()> {
     if k > scores.len() || scores.len() > u32::MAX as usize {
         return Err(Error::invalid("k", k, "at most the number of scores"));
     }
-    // Without an early exit the compiler looks at many at once.
-    if scores.iter().fold(false, |nan, x| nan | x.is_nan()) {
-        let index = scores.iter().position(|x| x.is_nan()).unwrap_or_default();
-        return Err(Error::NotANumber { what: "scores".into(), index });
+    match first_nan(scores) {
+        Some(index) => Err(Error::NotANumber { what: "scores".into(), index }),
+        None => Ok(()),
     }
-    Ok(())
 }

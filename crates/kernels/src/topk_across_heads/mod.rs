@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
+use crate::nan::first_nan;
 use crate::simd::Level;
 use headwise_core::{Error, Result, Scores, Selection};
 
@@ -17,9 +18,7 @@ pub fn topk_across_heads(scores: &Scores, k: usize) -> Result<Selection> {
     if k > scores.data().len() || scores.data().len() > u32::MAX as usize {
         return Err(Error::invalid("k", k, "at most the number of scores"));
     }
-    // Without an early exit the compiler looks at many at once.
-    if scores.data().iter().fold(false, |nan, x| nan | x.is_nan()) {
-        let index = scores.data().iter().position(|x| x.is_nan()).unwrap_or_default();
+    if let Some(index) = first_nan(scores.data()) {
         return Err(Error::NotANumber { what: "scores".into(), index });
     }
     let lengths: Vec<usize> = scores.iter().map(<[f32]>::len).collect();

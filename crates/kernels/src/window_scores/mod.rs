@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
+use crate::nan::first_nan;
 use crate::simd::Level;
 use crate::{Block, HeadView};
 use headwise_core::{Error, Result};
@@ -134,7 +135,7 @@ pub fn group_reduce(scores: &[f32], group: usize, reduce: GroupReduce) -> Result
             got: vec![scores.len()],
         });
     }
-    if let Some(index) = scores.iter().position(|x| x.is_nan()) {
+    if let Some(index) = first_nan(scores) {
         return Err(Error::NotANumber { what: "scores of a group".into(), index });
     }
     Ok(cpu::group_reduce(scores, group, reduce))

@@ -333,6 +333,8 @@ fn image_norms_equal_their_reference() {
     }
     let kernel = ImageNorms::new(Measure::Magnitude, &[vec![f32::NAN, 1.0]], 2).expect("whole rows");
     assert!(kernel.run(0..1, &Strips::new(&[1.0, 1.0], 2)).expect("vectors as long as rows")[0].is_nan());
+    let kernel = ImageNorms::new(Measure::Form, &[vec![1.0, 0.0, 0.0, 1.0]], 2).expect("square");
+    assert!(kernel.run(0..1, &Strips::new(&[1.0, f32::NAN], 2)).expect("vectors as long as rows")[0].is_nan());
     assert!(matches!(kernel.run(0..1, &Strips::new(&[1.0; 3], 3)), Err(Error::ShapeMismatch { .. })));
     assert!(matches!(ImageNorms::new(Measure::Magnitude, &[vec![1.0; 3]], 2), Err(Error::ShapeMismatch { .. })));
 }
@@ -355,17 +357,17 @@ fn output_changes_equal_their_reference() {
         };
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
         let lengths: Vec<f32> = values.chunks_exact(dim).map(|v| dot(v, &times_gram(v)).sqrt()).collect();
-        let (mut turned, mut squares) = (Vec::new(), Vec::new());
+        let (mut images, mut squares) = (Vec::new(), Vec::new());
         for row in attention.chunks_exact(slots) {
             let weighed = |d: usize| row.iter().zip(values[d..].iter().step_by(dim)).map(|(a, v)| a * v).sum::<f32>();
             let output: Vec<f32> = (0..dim).map(weighed).collect();
             squares.push(dot(&output, &times_gram(&output)));
-            turned.extend(times_gram(&output));
+            images.extend(times_gram(&output));
         }
         let expected = output_changes::reference::output_changes(&attention, &values, &w, dim);
         // A slot that holds all attention is its own output; what is left is rounding.
         let scale = expected.iter().fold(1.0f64, |most, x| most.max(x.abs()));
-        let outputs = Outputs { turned: &turned, squares: &squares, lengths: &lengths };
+        let outputs = Outputs { images: &images, squares: &squares, lengths: &lengths };
         for level in levels() {
             let mut got = attention.clone();
             output_changes_at(level, &mut got, &Strips::new(&values, dim), outputs).expect("lengths agree");
@@ -377,6 +379,11 @@ fn output_changes_equal_their_reference() {
                 );
             }
         }
+        let undefined = vec![f32::NAN; values.len()];
+        let mut got = attention.clone();
+        let of_nan = Outputs { squares: &vec![f32::NAN; rows], ..outputs };
+        output_changes(&mut got, &Strips::new(&undefined, dim), of_nan).expect("lengths agree");
+        assert!(got.iter().all(|x| x.is_nan()), "NaN stays");
         let short = Outputs { lengths: &lengths[1..], ..outputs };
         let result = output_changes(&mut attention, &Strips::new(&values, dim), short);
         assert!(matches!(result, Err(Error::ShapeMismatch { .. })), "{result:?}");

@@ -1,7 +1,7 @@
 //! Published implementations, reproduced with their rounding: for golden vectors and comparisons with their papers' tables.
 //!
 //! `compat` changes how budgets become lengths and how slots are selected. Scorer options (window, pooling, …) keep headwise's
-//! defaults: give the ones that the source uses.
+//! defaults: give the ones that the source uses, among them `norm: "l1"` where values are measured behind W_O.
 
 pub mod adakv;
 mod defensive_kv;
@@ -57,7 +57,7 @@ impl Compat {
                 "defensiveKv",
                 "github.com/FFY0/DefensiveKV at 9251b95e",
                 "Window and first stage compete with the largest score of their layer, by which a layer can lose them. The window's share is read \
-                 from the columns before it.",
+                 from the columns before it. Its scores need `norm: \"l1\"`.",
             ),
         }
     }

@@ -123,7 +123,7 @@ impl Admit for Certificate {
             let attention = attention::rows(layer, "certificate", self.window, head)?;
             let own = attention::outputs(&attention, &values)?;
             let lengths = norms.of_group(head, &Strips::new(&values, dim))?;
-            let of_query_heads = (head * group..).zip(own.chunks_exact((count * dim).max(1)));
+            let of_query_heads = (head * group..).zip(own.chunks_exact(count * dim));
             let outputs = of_query_heads.map(|(query_head, own)| norms.of(query_head, &Strips::new(own, dim)));
             let outputs = outputs.collect::<Result<Vec<_>>>()?.concat();
             let going = order.iter().filter(|&&(of, _)| of == head).map(|&(_, slot)| slot).collect();

@@ -19,8 +19,8 @@ use crate::{LayerInput, Needs, attention, checks, rows};
 ///
 /// The published code takes the window's share from the wrong columns, leaves out the slot that crosses the bound, and gives protected slots and the
 /// window the layer's maximum, by which a layer can lose its window to others: see `compat`. Its normalisation over heads (the paper's text says
-/// tokens) is kept, for the published results come from it. It measures ‖v_j W_O‖ by L1, which costs a ninth of reading on a small model; by L2, a tenth of
-/// that, 98 of 100 slots that stay are the same.
+/// tokens) is kept, for the published results come from it. It measures ‖v_j W_O‖ by L1; by L2 it costs a tenth, and nearly all that stays is the same
+/// (docs/performance.md).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, TS)]
 #[serde(default)]
 pub struct Defensive {
@@ -88,10 +88,11 @@ impl Defensive {
             };
             let query_heads = attention.of_query_heads().collect::<Vec<_>>().into_par_iter().map(of_query_head);
             let mut parts = Parts { mean: vec![0.0; open], scores: vec![0.0; open], window: 0.0 };
-            for of_query_head in query_heads.collect::<Result<Vec<Parts>>>()? {
-                parts.window += of_query_head.window;
-                parts.mean.iter_mut().zip(of_query_head.mean).for_each(|(mean, p)| *mean += p);
-                parts.scores.iter_mut().zip(of_query_head.scores).for_each(|(best, p)| *best = best.max(p));
+            for part in query_heads.collect::<Vec<Result<Parts>>>() {
+                let Parts { mean, scores, window } = part?;
+                parts.window += window;
+                parts.mean.iter_mut().zip(mean).for_each(|(mean, p)| *mean += p);
+                parts.scores.iter_mut().zip(scores).for_each(|(best, p)| *best = best.max(p));
             }
             parts.window /= count;
             parts.mean.iter_mut().for_each(|mean| *mean /= count);

@@ -56,18 +56,10 @@ impl RestKV {
         let favourites = favourites.clamp(1, positions.len().max(1));
         let of_row = |row: &[f32]| {
             let (least, equals) = topk::threshold(row, favourites)?;
-            let sum = |all: bool| {
-                let above = row.iter().zip(positions).map(|(&p, &at)| match p > least || all && p == least {
-                    true => u64::from(at),
-                    false => 0,
-                });
-                above.sum::<u64>()
-            };
-            if row.iter().filter(|&&p| p == least).count() == equals {
-                return Ok(sum(true));
-            }
-            let first = row.iter().zip(positions).filter(|&(&p, _)| p == least).take(equals);
-            Ok(sum(false) + first.map(|(_, &at)| u64::from(at)).sum::<u64>())
+            let slots = || row.iter().zip(positions);
+            let above: u64 = slots().map(|(&p, &at)| if p > least { u64::from(at) } else { 0 }).sum();
+            let first = slots().filter(|&(&p, _)| p == least).take(equals);
+            Ok(above + first.map(|(_, &at)| u64::from(at)).sum::<u64>())
         };
         let sums = rows.map(of_row).collect::<Result<Vec<_>>>()?;
         let centre = |sums: &[u64]| sums.iter().sum::<u64>() as f64 / (sums.len() * favourites) as f64;
