@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use headwise_core::{Error, Result};
+use headwise_kernels::first_nan;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -28,9 +29,7 @@ impl Sampler {
     ///
     /// The penalty is that of CTRL (arXiv 1909.05858); top-p that of arXiv 1904.09751; min-p that of arXiv 2407.01082.
     pub fn sample(&mut self, logits: &[f32], seen: &HashSet<u32>) -> Result<u32> {
-        // Without an early exit the compiler looks at many at once.
-        if logits.iter().fold(false, |nan, x| nan | x.is_nan()) {
-            let index = logits.iter().position(|x| x.is_nan()).unwrap_or_default();
+        if let Some(index) = first_nan(logits) {
             return Err(Error::NotANumber { what: "logits".into(), index });
         }
         let penalty = self.options.repetition_penalty;

@@ -31,6 +31,7 @@ pub use compact::compact;
 pub use encode::encode;
 pub use image_norms::ImageNorms;
 pub use key_norm::key_norm;
+pub use nan::first_nan;
 pub use output_changes::output_changes;
 pub use pool1d::Pool1d;
 pub use rows::numbers;

@@ -14,7 +14,8 @@ use crate::{LayerInput, rows};
 
 /// Numbers of a KV head for each of its query heads, row of the window and slot, `[group][rows][slots]`.
 pub(crate) struct Rows {
-    rows: usize,
+    /// Of a query head.
+    pub rows: usize,
     /// Of a row.
     pub slots: usize,
     numbers: Vec<f32>,

@@ -1,7 +1,7 @@
 //! The composed form and how it is applied.
 
 use headwise_core::{Error, KvShape, Ragged, Result, Scores, Selection};
-use headwise_kernels::Block;
+use headwise_kernels::{Block, first_nan};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -115,7 +115,7 @@ impl Policy {
             (None, Some(compat)) => (compat.score(self, layer)?, None),
             (None, None) => (self.scorer.score(layer)?, None),
         };
-        match scores.data().iter().position(|score| score.is_nan()) {
+        match first_nan(scores.data()) {
             Some(index) => Err(Error::NotANumber { what: format!("scores of layer {}", layer.layer), index }),
             None => Ok((scores, weight)),
         }

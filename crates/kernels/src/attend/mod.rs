@@ -27,6 +27,7 @@ mod simd_product;
 pub use cpu::DECODE_ROWS;
 pub use partial::Partial;
 
+use crate::nan::first_nan;
 use crate::simd::Level;
 use crate::{AnyHead, Block, HeadView};
 use headwise_core::{Error, Result};
@@ -178,7 +179,7 @@ impl<B: Block> Query<'_, B> {
             });
         }
         for row in bias {
-            if let Some(index) = row.iter().position(|x| x.is_nan()) {
+            if let Some(index) = first_nan(row) {
                 return Err(Error::NotANumber { what: "bias".into(), index });
             }
             if row.contains(&f32::INFINITY) {

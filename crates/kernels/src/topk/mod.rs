@@ -27,7 +27,8 @@ pub fn threshold(scores: &[f32], k: usize) -> Result<(f32, usize)> {
     Ok(threshold.map_or((f32::INFINITY, 0), |cpu::Threshold { score, equals }| (score, equals)))
 }
 
-fn check(scores: &[f32], k: usize) -> Result<()> {
+/// Refuses what cannot be ranked.
+pub(crate) fn check(scores: &[f32], k: usize) -> Result<()> {
     if k > scores.len() || scores.len() > u32::MAX as usize {
         return Err(Error::invalid("k", k, "at most the number of scores"));
     }

@@ -6,21 +6,16 @@ pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
-use crate::nan::first_nan;
 use crate::simd::Level;
-use headwise_core::{Error, Result, Scores, Selection};
+use crate::topk::check;
+use headwise_core::{Result, Scores, Selection};
 
 /// The `k` highest of `scores` over all heads; exactly `k` slots in all. ±∞ allowed.
 ///
 /// # Errors
 /// `NotANumber` for a NaN (index into the flat scores); `InvalidArgument` when `k` is more than there are scores.
 pub fn topk_across_heads(scores: &Scores, k: usize) -> Result<Selection> {
-    if k > scores.data().len() || scores.data().len() > u32::MAX as usize {
-        return Err(Error::invalid("k", k, "at most the number of scores"));
-    }
-    if let Some(index) = first_nan(scores.data()) {
-        return Err(Error::NotANumber { what: "scores".into(), index });
-    }
+    check(scores.data(), k)?;
     let lengths: Vec<usize> = scores.iter().map(<[f32]>::len).collect();
     Selection::new(cpu::topk_across_heads(Level::detect(), scores, k), &lengths)
 }

@@ -66,15 +66,13 @@ struct Lost {
 impl Head {
     /// Takes more slots away from every row, in the order in which they go.
     fn take(&self, lost: &mut [Lost], slots: &[u32]) {
-        let lengths = self.lengths.chunks_exact(self.attention.slots.max(1));
-        let mut lost = lost.iter_mut();
-        for (rows, lengths) in self.attention.of_query_heads().zip(lengths) {
+        let Rows { rows, slots: len, .. } = self.attention;
+        let of_query_heads = self.attention.of_query_heads().zip(self.lengths.chunks_exact(len.max(1)));
+        for ((rows, lengths), lost) in of_query_heads.zip(lost.chunks_exact_mut(rows)) {
             // Sums of one row would wait for each other.
-            for rows in rows.collect::<Vec<_>>().chunks(TOGETHER) {
-                let mut sums = [Lost::default(); TOGETHER];
-                let lost = lost.by_ref().take(rows.len()).collect::<Vec<_>>();
-                sums.iter_mut().zip(&lost).for_each(|(sum, lost)| *sum = **lost);
-                let mut of = [rows[0]; TOGETHER];
+            for (rows, lost) in rows.collect::<Vec<_>>().chunks(TOGETHER).zip(lost.chunks_mut(TOGETHER)) {
+                let (mut sums, mut of) = ([Lost::default(); TOGETHER], [rows[0]; TOGETHER]);
+                sums[..rows.len()].copy_from_slice(lost);
                 of[..rows.len()].copy_from_slice(rows);
                 for &slot in slots {
                     let length = f64::from(lengths[slot as usize]);
@@ -84,7 +82,7 @@ impl Head {
                         sum.moved += attention * length;
                     }
                 }
-                lost.into_iter().zip(sums).for_each(|(lost, sum)| *lost = sum);
+                lost.copy_from_slice(&sums[..rows.len()]);
             }
         }
     }
