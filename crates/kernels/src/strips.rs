@@ -65,6 +65,7 @@ pub(crate) fn pack_rows(rows: usize, cols: usize, number: impl Fn(usize, usize) 
 
 /// Products of `R` packed rows from `row` on with the `N` vectors of lanes from `at` on, over as many columns as there are of both.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 pub(crate) fn products<V: Vector, const R: usize, const N: usize>(
     strip: &[f32],
     at: usize,

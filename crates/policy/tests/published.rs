@@ -824,8 +824,8 @@ fn a_certificate_holds_for_every_query_of_its_window() {
                 let kv = head / layer.group;
                 let length = |x: &[f64]| oracle::norm(&layer.project(head, x));
                 let mut out = vec![0.0; layer.dim];
-                for slot in 0..layer.len {
-                    out.iter_mut().zip(layer.value(kv, slot)).for_each(|(out, v)| *out += rows[row][slot] * v);
+                for (slot, p) in rows[row].iter().enumerate() {
+                    out.iter_mut().zip(layer.value(kv, slot)).for_each(|(out, v)| *out += p * v);
                 }
                 let (mut mass, mut moved) = (0.0, 0.0);
                 for slot in (0..layer.len).filter(|&slot| gone(kv, slot)) {

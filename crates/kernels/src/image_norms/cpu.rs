@@ -40,6 +40,7 @@ fn body<V: Vector>(sums: &mut [f32], measure: Measure, maps: &[Vec<f32>], strips
 }
 
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 fn add<V: Vector, const R: usize, const N: usize>(
     sums: &mut [f32],
     measure: Measure,

@@ -28,6 +28,7 @@ fn body<V: Vector>(attention: &mut [f32], values: &Strips, outputs: Outputs, pac
 }
 
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 fn change_rows<V: Vector, const R: usize, const N: usize>(
     attention: &mut [f32],
     values: &Strips,
