@@ -477,6 +477,7 @@ pub(crate) fn layer_input<'a>(
         shape,
         seen,
         scale: 1.0 / (shape.head_dim as f32).sqrt(),
+        output_lengths: None,
         budget: 0,
     })
 }

@@ -23,6 +23,7 @@ mod strips;
 pub mod topk;
 pub mod topk_across_heads;
 mod view;
+pub mod weighted_sums;
 pub mod window_scores;
 
 pub use attend::{attend, attend_batch};
@@ -38,6 +39,7 @@ pub use rows::numbers;
 pub use strips::Strips;
 pub use topk::topk;
 pub use topk_across_heads::topk_across_heads;
-pub(crate) use view::AnyHead;
+pub(crate) use view::{AnyHead, Half};
 pub use view::{Block, BlockLayout, HeadView};
+pub use weighted_sums::weighted_sums;
 pub use window_scores::{GroupReduce, RowReduce, Window, WindowScores, group_reduce, window_rows, window_sums};

@@ -4,6 +4,7 @@ use crate::dispatch;
 use crate::format::{Format, with_format};
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
+use crate::{AnyHead, Half};
 use headwise_core::Codec;
 
 /// f32 numbers of stored rows. `out` holds exactly as many, `[rows][dim]`.
@@ -24,6 +25,22 @@ pub(crate) fn widen<V: Vector>(rows: &[u8], codec: Codec, dim: usize, out: &mut 
             }
         }
     });
+}
+
+/// Rows `start .. start + filled` of a head as f32, then zeros to the end of `out`.
+#[inline(always)]
+pub(crate) fn widen_rows<V: Vector>(view: AnyHead<'_>, start: usize, filled: usize, half: Half, out: &mut [f32]) {
+    let (head_dim, block_slots, row_bytes) = (view.layout.head_dim, view.layout.slots, view.layout.row_bytes());
+    let mut done = 0;
+    while done < filled {
+        let slot = start + done;
+        let rows = &view.rows(slot / block_slots, half)[slot % block_slots * row_bytes..];
+        let count = (rows.len() / row_bytes).min(filled - done);
+        let out = &mut out[done * head_dim..][..count * head_dim];
+        widen::<V>(&rows[..count * row_bytes], view.layout.codec, head_dim, out);
+        done += count;
+    }
+    out[done * head_dim..].fill(0.0);
 }
 
 /// f32 numbers of the stored rows `rows`, `dim` each; `out` holds exactly as many.

@@ -1,15 +1,18 @@
 //! Vectors of one length beside each other, so that what is computed of each lies in a lane of its own: products with few columns otherwise spend
 //! most of their time on adding up lanes.
 
-use crate::CacheLines;
-use crate::simd_vector::Vector;
+use crate::rows::widen_rows;
+use crate::simd::Level;
+use crate::simd_vector::{Vector, VectorOf};
+use crate::{AnyHead, Block, CacheLines, Half, HeadView, dispatch};
 use rayon::prelude::*;
+use std::array::from_fn;
 
 /// Vectors of a strip: the lanes of the widest instruction set.
 pub(crate) const STRIP: usize = 16;
 
 /// Strips that one thread fills at least.
-const TOGETHER: usize = 32;
+const TOGETHER: usize = 16;
 
 /// Rows of a matrix that are packed together.
 pub(crate) const ROWS: usize = 12;
@@ -25,14 +28,35 @@ impl Strips {
     /// Of `x = [n][dim]`; numbers behind the last whole vector are left out.
     pub fn new(x: &[f32], dim: usize) -> Self {
         let len = x.len().checked_div(dim).unwrap_or(0);
-        let mut lines = CacheLines::new();
-        let size = (dim * STRIP).max(1);
-        let strips = lines.at_least(len.div_ceil(STRIP) * dim * STRIP).par_chunks_exact_mut(size);
-        strips.zip(x[..len * dim].par_chunks(size)).with_min_len(TOGETHER).for_each(|(strip, x)| {
-            for (d, line) in strip.chunks_exact_mut(STRIP).enumerate() {
-                line.iter_mut().zip(x[d..].iter().step_by(dim)).for_each(|(to, &from)| *to = from);
+        Self::fill(len, dim, |first, strips| {
+            let x = x[first * dim..len * dim].chunks(STRIP * dim);
+            for (strip, x) in strips.chunks_exact_mut(STRIP * dim).zip(x) {
+                turn(x, dim, strip);
             }
-        });
+        })
+    }
+
+    /// Of the keys of a head.
+    pub fn keys<B: Block>(head: HeadView<B>) -> Self {
+        Self::stored(head.any(), Half::Keys)
+    }
+
+    /// Of the values of a head.
+    pub fn values<B: Block>(head: HeadView<B>) -> Self {
+        Self::stored(head.any(), Half::Values)
+    }
+
+    fn stored(head: AnyHead, half: Half) -> Self {
+        let level = Level::detect();
+        Self::fill(head.len, head.layout.head_dim, |first, strips| turn_rows(level, head, half, first, strips))
+    }
+
+    /// `fill` writes whole strips, from a vector on.
+    fn fill(len: usize, dim: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
+        let mut lines = CacheLines::new();
+        let strips = lines.at_least(len.div_ceil(STRIP) * dim * STRIP);
+        let pieces = strips.par_chunks_mut((TOGETHER * STRIP * dim).max(1)).enumerate();
+        pieces.for_each(|(piece, strips)| fill(piece * TOGETHER * STRIP, strips));
         Self { dim, len, lines }
     }
 
@@ -51,6 +75,65 @@ impl Strips {
     pub(crate) fn numbers(&self) -> &[f32] {
         &self.lines[..self.len.div_ceil(STRIP) * self.dim * STRIP]
     }
+}
+
+dispatch! {
+    /// Strips of a head's rows, from vector `first` on.
+    fn turn_rows(level, head: AnyHead<'_>, half: Half, first: usize, strips: &mut [f32]) = turn_rows_body::<VectorOf<Target>>;
+}
+
+#[inline(always)]
+fn turn_rows_body<V: Vector>(head: AnyHead, half: Half, first: usize, strips: &mut [f32]) {
+    let dim = head.layout.head_dim;
+    let mut rows = vec![0.0; STRIP * dim];
+    for (first, strip) in (first..).step_by(STRIP).zip(strips.chunks_exact_mut(STRIP * dim)) {
+        widen_rows::<V>(head, first, STRIP.min(head.len - first), half, &mut rows);
+        turn(&rows, dim, strip);
+    }
+}
+
+/// One strip of up to 16 vectors.
+#[inline(always)]
+fn turn(x: &[f32], dim: usize, strip: &mut [f32]) {
+    const QUAD: usize = 4;
+    let (lines, _) = strip.as_chunks_mut::<STRIP>();
+    let quads = x.chunks_exact(QUAD * dim);
+    let rest = (x.len() / (QUAD * dim) * QUAD, quads.remainder());
+    for (first, rows) in (0..).step_by(QUAD).zip(quads) {
+        let rows: [_; QUAD] = from_fn(|row| &rows[row * dim..][..dim]);
+        let (squares, rest) = lines[..dim].as_chunks_mut::<QUAD>();
+        for (d, square) in squares.iter_mut().enumerate() {
+            let columns = transposed(rows.map(|row| row.as_chunks::<QUAD>().0[d]));
+            square
+                .iter_mut()
+                .zip(columns)
+                .for_each(|(line, column)| line[first..first + QUAD].copy_from_slice(&column));
+        }
+        for (d, line) in (dim - rest.len()..).zip(rest) {
+            line[first..first + QUAD].copy_from_slice(&rows.map(|row| row[d]));
+        }
+    }
+    for (row, x) in (rest.0..).zip(rest.1.chunks_exact(dim)) {
+        lines.iter_mut().zip(x).for_each(|(line, &x)| line[row] = x);
+    }
+}
+
+/// Rows and columns change places in registers.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn transposed(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
+    let [mut a, mut b, mut c, mut d]: [__m128; 4] = bytemuck::cast(square);
+    // SAFETY: SSE is part of x86-64.
+    unsafe { _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d) };
+    bytemuck::cast([a, b, c, d])
+}
+
+/// Rows and columns change places.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn transposed(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    from_fn(|d| square.map(|row| row[d]))
 }
 
 /// A matrix of `rows` rows for [`products`]: `[⌈rows / 12⌉][cols][12]`, filled up with zeros. `number` gives that of a row and column.

@@ -150,6 +150,13 @@ impl<'a, B: Block> HeadView<'a, B> {
     }
 }
 
+/// What a row of a block is.
+#[derive(Clone, Copy)]
+pub(crate) enum Half {
+    Keys,
+    Values,
+}
+
 /// The blocks of a [`HeadView`], whatever their type.
 trait Blocks: Sync {
     /// Block `index` of those that there are.
@@ -186,19 +193,13 @@ impl<'a> AnyHead<'a> {
         self.blocks.get(index)
     }
 
-    /// See [`HeadView::keys`].
-    pub fn keys(&self, index: usize) -> &'a [u8] {
-        self.rows(index, 0)
-    }
-
-    /// See [`HeadView::values`].
-    pub fn values(&self, index: usize) -> &'a [u8] {
-        self.rows(index, self.layout.half_bytes())
-    }
-
-    /// The filled rows of a block from byte `start` of it on.
-    fn rows(&self, index: usize, start: usize) -> &'a [u8] {
+    /// See [`HeadView::keys`] and [`HeadView::values`].
+    pub fn rows(&self, index: usize, half: Half) -> &'a [u8] {
         let block = self.block(index).expect("blocks were counted");
+        let start = match half {
+            Half::Keys => 0,
+            Half::Values => self.layout.half_bytes(),
+        };
         &block[start..start + self.filled(index) * self.layout.row_bytes()]
     }
 

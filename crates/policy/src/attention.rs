@@ -1,11 +1,9 @@
 //! Attention of the last queries, for scorers and filters that need it row by row.
 
-use bytemuck::cast_slice;
 use headwise_core::{Error, Result};
-use headwise_kernels::matmul::{GgmlDType, Matrix, linear};
 use headwise_kernels::output_changes::Outputs;
 use headwise_kernels::window_scores::SUMS;
-use headwise_kernels::{Block, HeadView, Strips, Window, output_changes, window_rows, window_sums};
+use headwise_kernels::{Block, HeadView, Strips, Window, output_changes, weighted_sums, window_rows, window_sums};
 use rayon::prelude::*;
 use std::slice::ChunksExact;
 
@@ -109,18 +107,23 @@ pub(crate) fn changes<B: Block>(
     norms: &OutputNorms,
 ) -> Result<Rows> {
     let attention = rows(layer, who, window, head)?;
-    change(attention, &layer.heads[head].all_values(), norms, head)
+    change(attention, layer.heads[head], norms, head)
 }
 
-/// Attention of a KV head becomes changes of its query heads' outputs. `values` are `[slots][head_dim]`.
-pub(crate) fn change(mut attention: Rows, values: &[f32], norms: &OutputNorms, head: usize) -> Result<Rows> {
-    let (rows, slots) = (attention.rows, attention.slots);
+/// Attention of a KV head becomes changes of its query heads' outputs.
+pub(crate) fn change<B: Block>(
+    mut attention: Rows,
+    view: HeadView<B>,
+    norms: &OutputNorms,
+    head: usize,
+) -> Result<Rows> {
+    let (rows, slots, dim) = (attention.rows, attention.slots, view.layout.head_dim);
     if slots == 0 {
         return Ok(attention);
     }
-    let (dim, group) = (values.len() / slots, attention.numbers.len() / (rows * slots));
-    let outputs = outputs(&attention, values)?;
-    let strips = Strips::new(values, dim);
+    let group = attention.numbers.len() / (rows * slots);
+    let outputs = outputs(&attention, view)?;
+    let strips = Strips::values(view);
     let lengths = norms.of_group(head, &strips)?;
     let query_heads = attention.numbers.par_chunks_exact_mut(rows * slots).zip(outputs.par_chunks_exact(rows * dim));
     let query_heads = query_heads.zip(lengths.par_chunks_exact(slots)).zip(head * group..(head + 1) * group);
@@ -134,15 +137,10 @@ pub(crate) fn change(mut attention: Rows, values: &[f32], norms: &OutputNorms, h
     Ok(attention)
 }
 
-/// Σ a v for attention over a KV head's `values` (`[slots][head_dim]`), `[group][rows][head_dim]`.
-pub(crate) fn outputs(attention: &Rows, values: &[f32]) -> Result<Vec<f32>> {
-    let slots = attention.slots;
-    if slots == 0 {
-        return Ok(Vec::new());
+/// Σ a v for attention over the values of a KV head, `[group][rows][head_dim]`.
+pub(crate) fn outputs<B: Block>(attention: &Rows, view: HeadView<B>) -> Result<Vec<f32>> {
+    match attention.slots {
+        0 => Ok(Vec::new()),
+        _ => weighted_sums(&attention.numbers, &view.all_values(), view.layout.head_dim),
     }
-    let dim = values.len() / slots;
-    let transposed = rows::transposed(values, dim);
-    let mut outputs = vec![0.0; attention.all().len() * dim];
-    linear(&mut outputs, &attention.numbers, Matrix::new(cast_slice(&transposed), GgmlDType::F32, dim, slots)?, None)?;
-    Ok(outputs)
 }

@@ -5,6 +5,7 @@ use headwise_kernels::matmul::Matrix;
 use headwise_kernels::{Block, BlockLayout, HeadView};
 
 use crate::gather::{ChunkAttention, ChunkGrid, Echo, Gathered, QueryMoments, TokenClass};
+use crate::output_norms::OutputLengths;
 
 /// One layer of a session, borrowed.
 pub struct LayerInput<'a, B> {
@@ -30,6 +31,8 @@ pub struct LayerInput<'a, B> {
     pub seen: usize,
     /// What attention logits are multiplied with, 1/√D for most models.
     pub scale: f32,
+    /// Where parts of a policy leave for each other what more than one asks for; `None`: each computes it. A policy sets it before it scores.
+    pub output_lengths: Option<&'a OutputLengths>,
     /// Slots that a head will keep on average, for scorers that look at it. A policy sets it before it scores; 0: not known.
     pub budget: usize,
 }
@@ -245,6 +248,7 @@ impl Excerpt {
             shape: layer.shape,
             seen: layer.seen,
             scale: layer.scale,
+            output_lengths: None,
             budget: layer.budget,
         })
     }

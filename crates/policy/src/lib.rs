@@ -47,7 +47,7 @@ pub use filters::{Admit, Certificate, FastGen, Filter, GVote, NormRule, Nucleus,
 pub use gather::{Gathered, Needs};
 pub use input::{LayerInput, ModelView, Renumbered};
 pub use options::{Common, Protect, Schedule, Span};
-pub use output_norms::{Norm, Weight, WeightBy};
+pub use output_norms::{Norm, OutputLengths, Weight, WeightBy};
 pub use policy::Policy;
 pub use presets::{
     AdaKVPolicy, CustomPolicy, Expand, FullPolicy, LookaheadPolicy, Preset, PyramidKVPolicy, StreamingLLMPolicy,

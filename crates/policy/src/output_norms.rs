@@ -6,7 +6,9 @@ use headwise_kernels::image_norms::{ImageNorms, Measure};
 use headwise_kernels::matmul::{GgmlDType, Matrix, dequantize_row, linear};
 use headwise_kernels::{Block, HeadView, Strips};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use ts_rs::TS;
 
 use crate::LayerInput;
@@ -34,9 +36,34 @@ pub(crate) struct OutputNorms {
     grams: Vec<Vec<f32>>,
 }
 
+/// Lengths behind W_O that more than one part of a policy asks for, of one layer.
+#[derive(Default)]
+pub struct OutputLengths {
+    norms: OnceLock<Arc<OutputNorms>>,
+    of_heads: Mutex<BTreeMap<usize, Arc<Vec<f32>>>>,
+}
+
+impl OutputLengths {
+    fn of_heads(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Vec<f32>>>> {
+        self.of_heads.lock().expect("nobody panics while holding it")
+    }
+}
+
 impl OutputNorms {
+    /// Those of a layer; `who` asks, for errors. Euclidean ones are shared.
+    pub fn of_layer<B: Block>(who: &str, layer: &LayerInput<B>, norm: Norm) -> Result<Arc<Self>> {
+        let shared = layer.output_lengths.filter(|_| norm == Norm::L2).map(|shared| &shared.norms);
+        if let Some(norms) = shared.and_then(OnceLock::get) {
+            return Ok(norms.clone());
+        }
+        let norms = Arc::new(Self::new(layer.output(who)?, layer.shape, norm)?);
+        // Who comes second has made the same.
+        shared.map(|shared| shared.set(norms.clone()));
+        Ok(norms)
+    }
+
     /// From W_O, `[hidden][query heads · head_dim]`.
-    pub fn new(output: Matrix<'_>, shape: KvShape, norm: Norm) -> Result<Self> {
+    fn new(output: Matrix<'_>, shape: KvShape, norm: Norm) -> Result<Self> {
         let (dim, group) = (shape.head_dim, shape.group);
         let columns = columns(output, dim)?;
         let (maps, grams) = match norm {
@@ -54,7 +81,18 @@ impl OutputNorms {
         self.of_all(query_head..query_head + 1, values)
     }
 
-    /// The same for the query heads of a KV head, `[group][slots]`.
+    /// ‖v W_O‖ of the slots of a KV head through its query heads, `[group][slots]`. Euclidean ones are shared.
+    pub fn of_head<B: Block>(&self, layer: &LayerInput<B>, head: usize) -> Result<Arc<Vec<f32>>> {
+        let shared = layer.output_lengths.filter(|_| self.norm == Norm::L2);
+        if let Some(lengths) = shared.and_then(|shared| shared.of_heads().get(&head).cloned()) {
+            return Ok(lengths);
+        }
+        let lengths = Arc::new(self.of_group(head, &Strips::values(layer.heads[head]))?);
+        shared.map(|shared| shared.of_heads().insert(head, lengths.clone()));
+        Ok(lengths)
+    }
+
+    /// The same for vectors, `[group][n]`.
     pub fn of_group(&self, head: usize, values: &Strips) -> Result<Vec<f32>> {
         self.of_all(head * self.group..(head + 1) * self.group, values)
     }
@@ -140,7 +178,7 @@ pub enum WeightBy {
 pub(crate) struct Weights {
     pub by: WeightBy,
     norm: Norm,
-    pub output: Option<OutputNorms>,
+    pub output: Option<Arc<OutputNorms>>,
     group: usize,
 }
 
@@ -148,8 +186,8 @@ impl Weight {
     /// Ready to weigh the slots of a layer. `who` asks, for errors.
     pub(crate) fn of<B: Block>(&self, who: &str, layer: &LayerInput<B>) -> Result<Weights> {
         let output = match self.by {
-            WeightBy::Output => Some(OutputNorms::new(layer.output(who)?, layer.shape, self.norm)?),
-            WeightBy::Change => Some(OutputNorms::new(layer.output(who)?, layer.shape, Norm::L2)?),
+            WeightBy::Output => Some(OutputNorms::of_layer(who, layer, self.norm)?),
+            WeightBy::Change => Some(OutputNorms::of_layer(who, layer, Norm::L2)?),
             WeightBy::Value => None,
         };
         Ok(Weights { by: self.by, norm: self.norm, output, group: layer.shape.group })
@@ -158,17 +196,17 @@ impl Weight {
 
 impl Weights {
     /// Weights of the slots of a KV head for each query head, `[group][slots]`.
-    pub fn by_query_head<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
+    pub fn by_query_head<B: Block>(&self, layer: &LayerInput<B>, head: usize) -> Result<Arc<Vec<f32>>> {
         match &self.output {
-            Some(norms) => norms.of_group(head, &rows::values_in_strips(view)),
-            None => Ok(self.lengths(view).repeat(self.group)),
+            Some(norms) => norms.of_head(layer, head),
+            None => Ok(Arc::new(self.lengths(layer.heads[head]).repeat(self.group))),
         }
     }
 
     /// Their mean over the query heads, `[slots]`.
     pub fn mean<B: Block>(&self, head: usize, view: HeadView<B>) -> Result<Vec<f32>> {
         match &self.output {
-            Some(norms) => norms.mean(head, &rows::values_in_strips(view)),
+            Some(norms) => norms.mean(head, &Strips::values(view)),
             None => Ok(self.lengths(view)),
         }
     }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::filters::Admit;
+use crate::output_norms::OutputLengths;
 use crate::selectors::Candidates;
 use crate::{
     Allocate, Allocator, Budget, Compat, CustomPolicy, Filter, LayerInput, Needs, Protect, Schedule, Score, Scorer,
@@ -152,18 +153,24 @@ impl Policy {
         }
         // Scores are computed only where there is something to choose: a scorer that cannot judge a layer need not.
         let needs_all = self.allocator.weighs() || self.selector.spans_layers() || self.filter_uses_scores();
-        let (mut scores, weights): (Vec<Option<Scores>>, Vec<Option<f64>>) = match needs_all {
-            true => each(layers, |layer| self.judge(layer).map(|(scores, weight)| (Some(scores), weight)))?,
-            false => layers.iter().map(|_| (None, None)).collect(),
-        }
-        .into_iter()
-        .unzip();
-        if let Some(filter) = &self.filter {
-            let none = Scores::from_rows([]);
-            let admitted = each(layers, |layer| {
-                filter.admit(layer, scores[layer.layer].as_ref().unwrap_or(&none), &slots[layer.layer].open)
-            })?;
-            slots.iter_mut().zip(&admitted).for_each(|(slots, admitted)| slots.admit(admitted));
+        let judged = each(layers, |layer| {
+            let layer = &LayerInput { output_lengths: Some(&OutputLengths::default()), ..*layer };
+            let (scores, weight) = match needs_all {
+                true => self.judge(layer).map(|(scores, weight)| (Some(scores), weight))?,
+                false => (None, None),
+            };
+            let admit = |filter: &Filter| {
+                let none = Scores::from_rows([]);
+                filter.admit(layer, scores.as_ref().unwrap_or(&none), &slots[layer.layer].open)
+            };
+            let admitted = self.filter.as_ref().map(admit).transpose()?;
+            Ok((scores, weight, admitted))
+        })?;
+        let (mut scores, mut weights) = (Vec::with_capacity(layers.len()), Vec::with_capacity(layers.len()));
+        for (slots, (of_layer, weight, admitted)) in slots.iter_mut().zip(judged) {
+            scores.push(of_layer);
+            weights.push(weight);
+            admitted.iter().for_each(|admitted| slots.admit(admitted));
         }
         let available: Vec<usize> = slots.iter().map(|layer| layer.open.iter().map(Vec::len).sum()).collect();
         let budget = (budget - protected).min(available.iter().sum());

@@ -1,6 +1,6 @@
 //! Stored keys and values, row by row.
 
-use headwise_kernels::{Block, HeadView, Strips};
+use headwise_kernels::{Block, HeadView};
 
 /// Calls `f` with every slot and its key, `[head_dim]`.
 pub(crate) fn each_key<B: Block>(head: HeadView<B>, mut f: impl FnMut(usize, &[f32])) {
@@ -10,11 +10,6 @@ pub(crate) fn each_key<B: Block>(head: HeadView<B>, mut f: impl FnMut(usize, &[f
 /// Calls `f` with every slot and its value, `[head_dim]`.
 pub(crate) fn each_value<B: Block>(head: HeadView<B>, mut f: impl FnMut(usize, &[f32])) {
     head.all_values().chunks_exact(head.layout.head_dim).enumerate().for_each(|(slot, value)| f(slot, value));
-}
-
-/// A head's values, to multiply with.
-pub(crate) fn values_in_strips<B: Block>(head: HeadView<B>) -> Strips {
-    Strips::new(&head.all_values(), head.layout.head_dim)
 }
 
 /// Euclidean norms of a head's values, `[slots]`.

@@ -9,7 +9,7 @@ use ts_rs::TS;
 use crate::about::{About, Asks, Describe, Reads};
 use crate::output_norms::{Norm, OutputNorms};
 use crate::selectors::Candidates;
-use crate::{LayerInput, checks, rows};
+use crate::{LayerInput, checks};
 
 /// CriticalKV (arXiv 2502.03805, ICML 2026): half of what a head keeps is chosen by the scorer; for the rest each slot's score is weighed by how much its
 /// value can move the output, (s + ε) · ‖v W_O‖, mean over the query heads of the KV head.
@@ -48,9 +48,9 @@ impl Default for SecondStage {
 impl SecondStage {
     /// ‖v W_O‖ of every slot, `[kv head][slot]`.
     pub fn weights<B: Block>(&self, layer: &LayerInput<B>) -> Result<Vec<Vec<f32>>> {
-        let norms = OutputNorms::new(layer.output("secondStage")?, layer.shape, self.norm)?;
+        let norms = OutputNorms::of_layer("secondStage", layer, self.norm)?;
         let heads = layer.heads.iter().enumerate();
-        heads.map(|(head, &view)| norms.mean(head, &rows::values_in_strips(view))).collect()
+        heads.map(|(head, &view)| norms.mean(head, &Strips::values(view))).collect()
     }
 
     /// (s + ε) · ‖v W_O‖.
@@ -66,7 +66,7 @@ impl SecondStage {
         candidates: &Candidates,
         counts: &[usize],
     ) -> Result<Ragged<u32>> {
-        let norms = OutputNorms::new(layer.output("secondStage")?, layer.shape, self.norm)?;
+        let norms = OutputNorms::of_layer("secondStage", layer, self.norm)?;
         let dim = layer.shape.head_dim;
         let row = |(head, &count): (usize, &usize)| {
             let (scores, values) = (candidates.scores.row(head), layer.heads[head].all_values());

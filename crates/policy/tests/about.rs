@@ -139,6 +139,7 @@ fn with<R>(other: Option<Reads>, f: impl FnOnce(&LayerInput<Vec<u8>>) -> R) -> R
         shape: SHAPE,
         seen: LEN,
         scale: 0.5,
+        output_lengths: None,
         budget: LEN / 4,
     })
 }

@@ -153,6 +153,7 @@ impl Cache {
                 shape: self.shape,
                 seen: self.seen,
                 scale: 0.5,
+                output_lengths: None,
                 budget: 0,
             })
             .collect();

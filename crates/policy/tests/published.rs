@@ -86,6 +86,7 @@ fn with<R>(layer: &Layer, budget: usize, f: impl FnOnce(&LayerInput<Vec<u8>>) ->
         shape,
         seen: len,
         scale: layer.scale as f32,
+        output_lengths: None,
         budget,
     })
 }

@@ -10,9 +10,9 @@ use super::partial::{Sums, inverse};
 use super::simd_product::{MAX_PANEL_VECTORS, Strided, panel_product, panel_vectors};
 use super::{Columns, Dims, HeadQuery};
 use crate::dispatch;
-use crate::rows::widen;
+use crate::rows::widen_rows;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::{AnyHead, CacheLines};
+use crate::{CacheLines, Half};
 use std::ops::Range;
 
 /// Stacked queries of one task.
@@ -105,8 +105,8 @@ fn body<V: Vector>(
     for (t, start) in (0..end).step_by(KEY_TILE).enumerate() {
         let filled = (end - start).min(KEY_TILE);
         let slots = filled.next_multiple_of(8);
-        widen_rows::<V>(view, start, filled, AnyHead::keys, &mut keys[..slots * head_dim]);
-        widen_rows::<V>(view, start, filled, AnyHead::values, &mut values[..slots * head_dim]);
+        widen_rows::<V>(view, start, filled, Half::Keys, &mut keys[..slots * head_dim]);
+        widen_rows::<V>(view, start, filled, Half::Values, &mut values[..slots * head_dim]);
         let bias = query.bias.map(|all| {
             bias[..filled].copy_from_slice(&all[start..start + filled]);
             bias[filled..].fill(0.0);
@@ -199,28 +199,6 @@ fn attend_tile<V: Vector>(panel: &mut Panel<'_>, tile: &KeyTile<'_>, logits: &mu
     }
     let values = Strided { data: tile.values, row: 1, depth: head_dim };
     panel_product::<V>(values, head_dim, logits, tile.slots, panel.sums, Some(&correction));
-}
-
-/// Rows `start .. start + filled` of a head as f32, then zeros to the end of `out`.
-#[inline(always)]
-fn widen_rows<'a, V: Vector>(
-    view: AnyHead<'a>,
-    start: usize,
-    filled: usize,
-    half: fn(&AnyHead<'a>, usize) -> &'a [u8],
-    out: &mut [f32],
-) {
-    let (head_dim, block_slots, row_bytes) = (view.layout.head_dim, view.layout.slots, view.layout.row_bytes());
-    let mut done = 0;
-    while done < filled {
-        let slot = start + done;
-        let rows = &half(&view, slot / block_slots)[slot % block_slots * row_bytes..];
-        let count = (rows.len() / row_bytes).min(filled - done);
-        let out = &mut out[done * head_dim..][..count * head_dim];
-        widen::<V>(&rows[..count * row_bytes], view.layout.codec, head_dim, out);
-        done += count;
-    }
-    out[done * head_dim..].fill(0.0);
 }
 
 impl<'a> Panel<'a> {

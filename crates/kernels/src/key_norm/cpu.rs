@@ -3,7 +3,7 @@
 use crate::format::{Format, with_format};
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::{AnyHead, Block, HeadView, dispatch};
+use crate::{AnyHead, Block, Half, HeadView, dispatch};
 use headwise_core::Result;
 
 /// See [`super::key_norm`].
@@ -20,7 +20,7 @@ dispatch! {
 fn body<V: Vector>(head: AnyHead<'_>) -> Vec<f32> {
     let mut out = Vec::with_capacity(head.len);
     for block in 0..head.block_count() {
-        let keys = head.keys(block).chunks_exact(head.layout.row_bytes());
+        let keys = head.rows(block, Half::Keys).chunks_exact(head.layout.row_bytes());
         // A loop: what iterator adaptors call is compiled for the baseline, and every intrinsic in it would be a call.
         with_format!(head.layout.codec, F => for key in keys {
             out.push(norm::<V, F>(&key[..head.layout.head_dim * F::BYTES]) * F::scale(key));

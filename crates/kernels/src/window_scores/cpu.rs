@@ -1,13 +1,12 @@
-//! Window scores on the CPU: four rows of logits at a time over all slots, softmax in place, reduced into the result. Query heads in
-//! parallel.
+//! Window scores on the CPU: the keys lie beside each other and are multiplied with twelve rows at a time, so that no sum is over lanes; softmax in place,
+//! reduced into the result. Query heads in parallel.
 
 use super::{GroupReduce, RowReduce, SUMS, Window, WindowScores, faded};
 use crate::CacheLines;
-use crate::format::{Format, with_format};
 use crate::simd::Level;
-use crate::simd_cells::{CELL, QUAD, QUERIES, quad_dots, softmax};
 use crate::simd_vector::{Vector, VectorOf};
-use crate::{AnyHead, Block, HeadView, dispatch};
+use crate::strips::{ROWS, STRIP, Strips, pack_rows, products, with_tile};
+use crate::{Block, HeadView, dispatch};
 use headwise_core::Result;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -86,11 +85,10 @@ fn scores<B: Block>(
     if head.len > 0 {
         let visible: Vec<usize> =
             window.positions.iter().map(|&p| slot_positions.partition_point(|&slot| slot <= p)).collect();
+        let keys = Strips::keys(head);
         out.par_chunks_exact_mut(numbers).enumerate().for_each(|(g, out)| {
             let query_head = kv_head * group + g;
-            SCRATCH.with_borrow_mut(|scratch| {
-                run(level, output, window, query_head, head.any(), &visible, scratch, out);
-            });
+            SCRATCH.with_borrow_mut(|scratch| run(level, output, window, query_head, &keys, &visible, scratch, out));
         });
     }
     Ok(out)
@@ -98,208 +96,180 @@ fn scores<B: Block>(
 
 dispatch! {
     /// The scores of one query head, `out` as [`Output`] says; row `i` of the window sees the first `visible[i]` slots.
-    fn run(level, output: Output, window: &Window<'_>, query_head: usize, head: AnyHead<'_>, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>>;
+    fn run(level, output: Output, window: &Window<'_>, query_head: usize, keys: &Strips, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>>;
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn body<V: Vector>(
     output: Output,
     window: &Window<'_>,
     query_head: usize,
-    head: AnyHead<'_>,
+    keys: &Strips,
     visible: &[usize],
     scratch: &mut CacheLines,
     out: &mut [f32],
 ) {
-    with_format!(head.layout.codec, F => {
-        query_head_scores::<V, F>(output, window, query_head, head, visible, scratch, out)
-    });
+    let (dim, slots, count) = (keys.dim(), keys.len(), visible.len());
+    // An odd number of cache lines: else rows of a power of two of slots would be in each other's places of the cache.
+    let stride = (slots.div_ceil(STRIP) | 1) * STRIP;
+    let results = match output {
+        Output::Reduced(_) => stride,
+        Output::Rows => 0,
+        Output::Sums => (1 + SUMS) * stride,
+    };
+    let (logits, results) = scratch.at_least(ROWS * stride + results).split_at_mut(ROWS * stride);
+    results.fill(0.0);
+    let query = |row: usize| &window.queries[(row * window.query_heads + query_head) * dim..][..dim];
+    let packed = pack_rows(count, dim, |row, d| query(row)[d] * window.scale);
+    for (first, queries) in (0..count).step_by(ROWS).zip(packed.chunks_exact(ROWS * dim)) {
+        let visible = &visible[first..count.min(first + ROWS)];
+        with_tile!(V, multiply(keys, queries, visible.len(), logits, stride));
+        for ((row, &visible), logits) in (first..).zip(visible).zip(logits.chunks_exact_mut(stride)) {
+            logits[visible..].fill(f32::NEG_INFINITY);
+            match output {
+                Output::Reduced(kernel) => {
+                    let (_, total) = exponentials::<V>(logits);
+                    add::<V>(kernel.rows, logits, share(total) * faded(kernel.fade, row, count), results);
+                }
+                Output::Rows => {
+                    let (_, total) = exponentials::<V>(logits);
+                    let share = share(total);
+                    out[row * slots..][..slots].iter_mut().zip(&*logits).for_each(|(out, p)| *out = p * share);
+                }
+                Output::Sums => {
+                    let (before, sums) = results.split_at_mut(stride);
+                    before.copy_from_slice(logits);
+                    let (max, total) = exponentials::<V>(logits);
+                    add_sums::<V>(logits, before, max, total, sums);
+                }
+            }
+        }
+    }
+    match output {
+        Output::Reduced(kernel) => out.iter_mut().zip(&*results).for_each(|(out, &sum)| {
+            *out = match kernel.rows {
+                RowReduce::Mean => sum / count as f32,
+                RowReduce::L2 => sum.sqrt(),
+                RowReduce::Sum | RowReduce::Max => sum,
+            }
+        }),
+        Output::Sums => {
+            let sums = results.chunks_exact(stride).skip(1);
+            out.chunks_exact_mut(slots).zip(sums).for_each(|(out, sums)| out.copy_from_slice(&sums[..slots]));
+        }
+        Output::Rows => {}
+    }
 }
 
+/// The logits of `rows` packed rows: as many rows, `stride` apart.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn query_head_scores<V: Vector, F: Format>(
-    output: Output,
-    window: &Window<'_>,
-    query_head: usize,
-    head: AnyHead<'_>,
-    visible: &[usize],
-    scratch: &mut CacheLines,
-    out: &mut [f32],
+fn multiply<V: Vector, const R: usize, const N: usize>(
+    keys: &Strips,
+    packed: &[f32],
+    rows: usize,
+    logits: &mut [f32],
+    stride: usize,
 ) {
-    let (dim, slots) = (head.layout.head_dim, head.layout.slots);
-    let stride = dim.next_multiple_of(16);
-    let block_len = slots.div_ceil(QUAD) * CELL;
-    let len = head.block_count() * block_len;
-    let scratch = scratch.at_least(QUERIES * stride + (2 + SUMS) * len);
-    let (q, rest) = scratch.split_at_mut(QUERIES * stride);
-    let (cells, rest) = rest.split_at_mut(len);
-    let (sums, logits) = rest.split_at_mut(SUMS * len);
-    let sums = match output {
-        Output::Reduced(_) => &mut sums[..len],
-        Output::Rows => &mut [],
-        Output::Sums => sums,
-    };
-    cells.fill(0.0);
-    sums.fill(0.0);
-    let count = visible.len();
-    for (first, visible) in (0..).step_by(QUERIES).zip(visible.chunks(QUERIES)) {
-        for (i, row) in q.chunks_exact_mut(stride).enumerate() {
-            // A row beyond the last one is zeros, and is left out below.
-            let at = ((first + i) * window.query_heads + query_head) * dim;
-            let query = if i < visible.len() { &window.queries[at..at + dim] } else { &[] };
-            row.fill(0.0);
-            row.iter_mut().zip(query).for_each(|(to, from)| *to = from * window.scale);
-        }
-        for (block, cells) in cells.chunks_exact_mut(block_len).enumerate() {
-            let keys = head.keys(block);
-            match visible.len() {
-                1 if V::LANES < CELL => quad_dots::<V, F, 1, 0>(q, stride, keys, dim, None, cells),
-                _ => quad_dots::<V, F, QUERIES, 0>(q, stride, keys, dim, None, cells),
-            }
-        }
-        hide(cells, block_len, slots, head.len, visible);
-        if let Output::Sums = output {
-            logits.copy_from_slice(cells);
-        }
-        let (mut max, mut total, mut factors) = ([f32::NEG_INFINITY; CELL], [0.0; CELL], [0.0; CELL]);
-        softmax::<V>(cells, &mut max, &mut total, &mut factors);
-        let mut inverse = [0.0; CELL];
-        let fade = if let Output::Reduced(kernel) = output { kernel.fade } else { 1.0 };
-        for (i, inverse) in inverse.as_chunks_mut::<QUAD>().0.iter_mut().enumerate().take(visible.len()) {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|s| total[i * QUAD + s]);
-            let total = (a + b) + (c + d);
-            inverse.fill(if total == 0.0 { 0.0 } else { faded(fade, first + i, count) / total });
-        }
-        match output {
-            Output::Reduced(kernel) => add::<V>(kernel.rows, cells, &inverse, sums),
-            Output::Sums => {
-                // ln p = (logit - max) - ln(total), in this order: the difference of large numbers is exact. A row that sees nothing has no max.
-                let mut logs = [0.0; CELL];
-                for (i, &inverse) in inverse.iter().enumerate() {
-                    (max[i], logs[i]) = if inverse == 0.0 { (0.0, 0.0) } else { (max[i], inverse.ln()) };
-                }
-                add_sums::<V>(cells, &inverse, logits, &max, &logs, sums);
-            }
-            Output::Rows => {
-                let rows = out.chunks_exact_mut(head.len).skip(first).zip(inverse.as_chunks::<QUAD>().0);
-                for (i, (row, inverse)) in rows.take(visible.len()).enumerate() {
-                    spread(cells, i, inverse[0], block_len / CELL, slots, row);
-                }
-            }
-        }
-    }
-    let rows = match output {
-        Output::Reduced(kernel) => kernel.rows,
-        Output::Sums => RowReduce::Sum,
-        Output::Rows => return,
-    };
-    // The four rows of every cell.
-    let block_cells = block_len / CELL;
-    for (sums, out) in sums.chunks_exact(len).zip(out.chunks_exact_mut(head.len)) {
-        for (q, cell) in sums.as_chunks::<CELL>().0.iter().enumerate() {
-            let slot = q / block_cells * slots + q % block_cells * QUAD;
-            let end = (slot + QUAD).min(q / block_cells * slots + slots).min(out.len());
-            for (s, out) in out[slot.min(end)..end].iter_mut().enumerate() {
-                let [a, b, c, d] = [0, 1, 2, 3].map(|i| cell[i * QUAD + s]);
-                *out = match rows {
-                    RowReduce::Mean => ((a + b) + (c + d)) / count as f32,
-                    RowReduce::Sum => (a + b) + (c + d),
-                    RowReduce::L2 => ((a + b) + (c + d)).sqrt(),
-                    RowReduce::Max => a.max(b).max(c.max(d)),
-                };
-            }
-        }
-    }
-}
-
-/// Hides from each row what it does not see, and the cells that stand for no slot.
-#[inline(always)]
-fn hide(cells: &mut [f32], block_len: usize, slots: usize, len: usize, visible: &[usize]) {
-    let open = visible.iter().copied().min().unwrap_or(0).min(len);
-    let whole = slots.is_multiple_of(QUAD);
-    for (block, cells) in cells.chunks_exact_mut(block_len).enumerate() {
-        if whole && (block + 1) * slots <= open {
-            continue;
-        }
-        for (q, cell) in cells.as_chunks_mut::<CELL>().0.iter_mut().enumerate() {
-            for (i, logits) in cell.as_chunks_mut::<QUAD>().0.iter_mut().enumerate() {
-                let visible = visible.get(i).copied().unwrap_or(0);
-                for (row, logit) in (q * QUAD..).zip(logits) {
-                    if row >= slots || block * slots + row >= visible {
-                        *logit = f32::NEG_INFINITY;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Row `i` of the cells times `inverse`, slot by slot.
-#[inline(always)]
-fn spread(cells: &[f32], i: usize, inverse: f32, block_cells: usize, slots: usize, row: &mut [f32]) {
-    for (q, cell) in cells.as_chunks::<CELL>().0.iter().enumerate() {
-        let slot = q / block_cells * slots + q % block_cells * QUAD;
-        let end = (slot + QUAD).min(q / block_cells * slots + slots).min(row.len());
-        for (out, p) in row[slot.min(end)..end].iter_mut().zip(&cell[i * QUAD..]) {
-            *out = p * inverse;
-        }
-    }
-}
-
-/// Adds the probabilities `cells · inverse` to the sums, or what the reduction asks for instead.
-#[inline(always)]
-fn add<V: Vector>(rows: RowReduce, cells: &[f32], inverse: &[f32; CELL], sums: &mut [f32]) {
-    for (cell, sums) in cells.as_chunks::<CELL>().0.iter().zip(sums.as_chunks_mut::<CELL>().0) {
-        for column in (0..CELL).step_by(V::LANES) {
-            let p = V::load(&cell[column..]).mul(V::load(&inverse[column..]));
-            let sum = V::load(&sums[column..]);
-            let sum = match rows {
-                RowReduce::Mean | RowReduce::Sum => sum.add(p),
-                RowReduce::Max => sum.max(p),
-                RowReduce::L2 => p.mul_add(p, sum),
+    for (start, strip) in (0..).step_by(STRIP).zip(keys.numbers().chunks_exact(keys.dim() * STRIP)) {
+        let mut row = 0;
+        while row < rows {
+            let logits = &mut logits[row * stride + start..];
+            // Fours where these are fewer.
+            row += match rows - row {
+                ..=4 | 7 | 8 => multiply_strip::<V, 4, N>(strip, packed, row, logits, stride),
+                _ => multiply_strip::<V, R, N>(strip, packed, row, logits, stride),
             };
-            sum.store(&mut sums[column..]);
         }
     }
 }
 
-/// Adds the probabilities `p = cells · inverse`, their squares and `-p (logits - max + logs) = -p ln p` to the three parts of the sums.
+/// Those of `R` rows from `row` on.
 #[inline(always)]
-fn add_sums<V: Vector>(
-    cells: &[f32],
-    inverse: &[f32; CELL],
-    logits: &[f32],
-    max: &[f32; CELL],
-    logs: &[f32; CELL],
-    sums: &mut [f32],
-) {
-    let (ones, rest) = sums.split_at_mut(cells.len());
-    let (squares, entropies) = rest.split_at_mut(cells.len());
-    let parts = ones
-        .as_chunks_mut::<CELL>()
-        .0
-        .iter_mut()
-        .zip(squares.as_chunks_mut::<CELL>().0)
-        .zip(entropies.as_chunks_mut::<CELL>().0);
-    let cells = cells.as_chunks::<CELL>().0.iter().zip(logits.as_chunks::<CELL>().0);
-    for ((cell, logits), ((ones, squares), entropies)) in cells.zip(parts) {
-        for column in (0..CELL).step_by(V::LANES) {
-            let p = V::load(&cell[column..]).mul(V::load(&inverse[column..]));
-            // What is hidden has p = 0 and logit -∞: any finite number will do.
-            let log = V::load(&logits[column..]).sub(V::load(&max[column..])).add(V::load(&logs[column..]));
-            let log = log.max(V::splat(-200.0));
-            add_product(p, V::splat(1.0), &mut ones[column..]);
-            add_product(p, p, &mut squares[column..]);
-            add_product(p, V::splat(0.0).sub(log), &mut entropies[column..]);
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn multiply_strip<V: Vector, const R: usize, const N: usize>(
+    strip: &[f32],
+    packed: &[f32],
+    row: usize,
+    logits: &mut [f32],
+    stride: usize,
+) -> usize {
+    for at in (0..STRIP).step_by(N * V::LANES) {
+        let products = products::<V, R, N>(strip, at, packed, row);
+        for r in 0..R {
+            for n in 0..N {
+                products[r][n].store(&mut logits[r * stride + at + n * V::LANES..]);
+            }
         }
+    }
+    R
+}
+
+/// Vectors in a strip, of the smallest instruction set.
+const VECTORS: usize = STRIP / 4;
+
+/// `e^(logit - max)` in place of the logits; gives max and their sum, both of what is seen: a row that sees nothing has zeros.
+#[inline(always)]
+fn exponentials<V: Vector>(logits: &mut [f32]) -> (f32, f32) {
+    // Each maximum and each sum waits for the one before: that of one vector of a strip need not wait for the next one's.
+    let mut max = [V::splat(f32::NEG_INFINITY); VECTORS];
+    for strip in logits.as_chunks::<STRIP>().0 {
+        for (logits, max) in strip.chunks_exact(V::LANES).zip(&mut max) {
+            *max = V::load(logits).max(*max);
+        }
+    }
+    let max = max.into_iter().reduce(V::max).map_or(f32::NEG_INFINITY, V::max_lane);
+    // With a finite base -∞ - base stays -∞ where nothing is seen.
+    let base = V::splat(max.max(f32::MIN));
+    let mut sums = [V::splat(0.0); VECTORS];
+    for strip in logits.as_chunks_mut::<STRIP>().0 {
+        for (logits, sum) in strip.chunks_exact_mut(V::LANES).zip(&mut sums) {
+            let p = V::load(logits).sub(base).exp();
+            p.store(logits);
+            *sum = sum.add(p);
+        }
+    }
+    (max, V::sum4(sums).iter().sum())
+}
+
+/// What exponentials are multiplied with, to be probabilities.
+#[inline(always)]
+fn share(total: f32) -> f32 {
+    if total == 0.0 { 0.0 } else { 1.0 / total }
+}
+
+/// Adds the probabilities `p = exponentials · share` to the sums, or what the reduction asks for instead.
+#[inline(always)]
+fn add<V: Vector>(rows: RowReduce, exponentials: &[f32], share: f32, sums: &mut [f32]) {
+    let share = V::splat(share);
+    for (x, sums) in exponentials.chunks_exact(V::LANES).zip(sums.chunks_exact_mut(V::LANES)) {
+        let (p, sum) = (V::load(x).mul(share), V::load(sums));
+        let sum = match rows {
+            RowReduce::Mean | RowReduce::Sum => sum.add(p),
+            RowReduce::Max => sum.max(p),
+            RowReduce::L2 => p.mul_add(p, sum),
+        };
+        sum.store(sums);
     }
 }
 
+/// Adds the probabilities p, their squares and -p ln p to the three parts of the sums.
 #[inline(always)]
-fn add_product<V: Vector>(x: V, factor: V, sum: &mut [f32]) {
-    x.mul_add(factor, V::load(sum)).store(sum);
+fn add_sums<V: Vector>(exponentials: &[f32], logits: &[f32], max: f32, total: f32, sums: &mut [f32]) {
+    // ln p = (logit - max) - ln(total), in this order: the difference of large numbers is exact. A row that sees nothing has no max.
+    let share = share(total);
+    let (max, log) = if share == 0.0 { (0.0, 0.0) } else { (max, share.ln()) };
+    let (share, max, log) = (V::splat(share), V::splat(max), V::splat(log));
+    let (ones, rest) = sums.split_at_mut(logits.len());
+    let (squares, entropies) = rest.split_at_mut(logits.len());
+    for at in (0..logits.len()).step_by(V::LANES) {
+        let p = V::load(&exponentials[at..]).mul(share);
+        // What is hidden has p = 0 and logit -∞: any finite number will do.
+        let log = V::load(&logits[at..]).sub(max).add(log).max(V::splat(-200.0));
+        let minus_log = V::splat(0.0).sub(log);
+        for (factor, sums) in [(V::splat(1.0), &mut *ones), (p, &mut *squares), (minus_log, &mut *entropies)] {
+            p.mul_add(factor, V::load(&sums[at..])).store(&mut sums[at..]);
+        }
+    }
 }
 
 /// See [`super::group_reduce`].

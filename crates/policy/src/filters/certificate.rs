@@ -3,6 +3,7 @@ use headwise_kernels::matmul::linear;
 use headwise_kernels::{Block, Strips};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use ts_rs::TS;
 
 use super::Admit;
@@ -44,7 +45,7 @@ struct Head {
     /// Attention of the window.
     attention: Rows,
     /// ‖v W‖ by query head and slot, `[group][slots]`.
-    lengths: Vec<f32>,
+    lengths: Arc<Vec<f32>>,
     /// ‖o W‖, `[group · rows]`.
     outputs: Vec<f32>,
     /// Its open slots, the first to go first.
@@ -107,20 +108,23 @@ impl Admit for Certificate {
         let (group, dim) = (layer.shape.group, layer.shape.head_dim);
         let width = layer.shape.query_heads() * dim;
         let output = layer.output("certificate")?;
-        let norms = OutputNorms::new(output, layer.shape, Norm::L2)?;
+        let norms = OutputNorms::of_layer("certificate", layer, Norm::L2)?;
         let count = layer.window("certificate", self.window)?.1.len();
-        let mut order: Vec<(usize, u32)> =
-            open.iter().enumerate().flat_map(|(head, slots)| slots.iter().map(move |&slot| (head, slot))).collect();
-        let score = |&(head, slot): &(usize, u32)| scores.row(head)[slot as usize];
-        let place = |&(head, slot): &(usize, u32)| (layer.positions[head][slot as usize], head);
+        let of_head = |(head, slots): (usize, &Vec<u32>)| {
+            let (scores, positions) = (scores.row(head), layer.positions[head]);
+            let ranked = |&slot: &u32| (scores[slot as usize], positions[slot as usize], head, slot);
+            slots.iter().map(ranked).collect::<Vec<_>>()
+        };
+        let mut ranked = open.iter().enumerate().flat_map(of_head).collect::<Vec<_>>();
         // Of equals the later one goes first.
-        order.sort_unstable_by(|a, b| score(a).total_cmp(&score(b)).then(place(b).cmp(&place(a))));
+        ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then((b.1, b.2).cmp(&(a.1, a.2))));
+        let order: Vec<(usize, u32)> = ranked.into_iter().map(|(_, _, head, slot)| (head, slot)).collect();
 
         let of_head = |head: usize| {
-            let values = layer.heads[head].all_values();
+            let view = layer.heads[head];
             let attention = attention::rows(layer, "certificate", self.window, head)?;
-            let own = attention::outputs(&attention, &values)?;
-            let lengths = norms.of_group(head, &Strips::new(&values, dim))?;
+            let own = attention::outputs(&attention, view)?;
+            let lengths = norms.of_head(layer, head)?;
             let of_query_heads = (head * group..).zip(own.chunks_exact(count * dim));
             let outputs = of_query_heads.map(|(query_head, own)| norms.of(query_head, &Strips::new(own, dim)));
             let outputs = outputs.collect::<Result<Vec<_>>>()?.concat();

@@ -1,5 +1,5 @@
 use headwise_core::{Error, Result, Scores};
-use headwise_kernels::{Block, Pool1d};
+use headwise_kernels::{Block, Pool1d, Strips};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::slice::ChunksExact;
@@ -67,7 +67,7 @@ impl Defensive {
     /// What the scores are made of, for each KV head.
     pub(crate) fn parts<B: Block>(&self, layer: &LayerInput<B>) -> Result<Vec<Parts>> {
         let start = layer.seen.saturating_sub(self.window);
-        let norms = OutputNorms::new(layer.output("defensive")?, layer.shape, self.norm)?;
+        let norms = OutputNorms::of_layer("defensive", layer, self.norm)?;
         let heads = (0..layer.heads.len()).into_par_iter();
         let all = heads.map(|head| {
             let open = layer.slots_before(head, start);
@@ -98,7 +98,7 @@ impl Defensive {
             parts.mean.iter_mut().for_each(|mean| *mean /= count);
             let floor = rows::sum(&parts.scores) / open.max(1) as f64;
             parts.scores.iter_mut().for_each(|score| *score = score.max(floor as f32));
-            let mut norms = norms.mean(head, &rows::values_in_strips(layer.heads[head]))?;
+            let mut norms = norms.mean(head, &Strips::values(layer.heads[head]))?;
             norms.truncate(open);
             Ok((parts, norms))
         });

@@ -1,5 +1,5 @@
 use headwise_core::{Error, KvShape, Result, Scores};
-use headwise_kernels::{Block, GroupReduce, group_reduce};
+use headwise_kernels::{Block, GroupReduce, Strips, group_reduce};
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -7,7 +7,7 @@ use super::Score;
 use crate::about::{About, Asks, Describe};
 use crate::gather::{Probe, ProbeRows, ProbeText};
 use crate::output_norms::{Norm, OutputNorms};
-use crate::{LayerInput, Needs, rows};
+use crate::{LayerInput, Needs};
 
 /// KVzip (arXiv 2505.23416): what the model looks at when it is made to repeat the text.
 ///
@@ -51,13 +51,13 @@ impl Score for Reconstruction {
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let KvShape { group, .. } = layer.shape;
         let norms = match self.normalized {
-            true => Some(OutputNorms::new(layer.output("reconstruction")?, layer.shape, Norm::L2)?),
+            true => Some(OutputNorms::of_layer("reconstruction", layer, Norm::L2)?),
             false => None,
         };
         let head = |head: usize| {
             let mut attention = layer.probe("reconstruction", head)?.to_vec();
             if let Some(norms) = &norms {
-                let lengths = norms.of_group(head, &rows::values_in_strips(layer.heads[head]))?;
+                let lengths = norms.of_group(head, &Strips::values(layer.heads[head]))?;
                 attention.iter_mut().zip(lengths).for_each(|(a, length)| *a *= length);
             }
             group_reduce(&attention, group, GroupReduce::Max)

@@ -51,29 +51,43 @@ impl Default for RestKV {
 }
 
 impl RestKV {
-    /// Mean position of the favourites of the first half's rows minus that of the second half's.
-    fn drift(rows: ChunksExact<f32>, positions: &[u32], favourites: usize) -> Result<f64> {
-        let favourites = favourites.clamp(1, positions.len().max(1));
+    /// ⌊|D| / β⌋ with the sign of D: the mean position of the favourites of the first half's rows minus that of the second half's.
+    fn drift(&self, rows: ChunksExact<f32>, positions: &[u32], favourites: usize) -> Result<i64> {
+        let (favourites, count, half) = (favourites.clamp(1, positions.len().max(1)), rows.len(), rows.len() / 2);
+        let Some(middle) = rows.clone().nth(half).filter(|_| half > 0) else { return Ok(0) };
+        let betas = |first: f64, second: f64| {
+            let centre = |sum: f64, rows: usize| sum / (rows * favourites) as f64;
+            ((centre(first, half) - centre(second, count - half)) / self.beta) as i64
+        };
+        // A whole β is far. Where one row's threshold tells all of them how far at least and at most, nobody need look for theirs.
+        let bound = topk::threshold(middle, favourites)?.0;
+        let (mut least, mut most) = ([0.0; 2], [0.0; 2]);
+        for (index, row) in rows.clone().enumerate() {
+            let (count, sum) = above(row, positions, bound);
+            // What is missing or too much may lie anywhere.
+            let (excess, last) = (count as f64 - favourites as f64, positions.last().map_or(0.0, |&at| f64::from(at)));
+            least[usize::from(index >= half)] += sum as f64 - excess.max(0.0) * last;
+            most[usize::from(index >= half)] += sum as f64 - excess.min(0.0) * last;
+        }
+        let (least, most) = (betas(least[0], most[1]), betas(most[0], least[1]));
+        if least == most {
+            return Ok(least);
+        }
         let of_row = |row: &[f32]| {
-            let (least, equals) = topk::threshold(row, favourites)?;
-            let slots = || row.iter().zip(positions);
-            let above: u64 = slots().map(|(&p, &at)| if p > least { u64::from(at) } else { 0 }).sum();
-            let first = slots().filter(|&(&p, _)| p == least).take(equals);
-            Ok(above + first.map(|(_, &at)| u64::from(at)).sum::<u64>())
+            let slots = topk(row, favourites)?;
+            Ok(slots.iter().map(|&slot| u64::from(positions[slot as usize])).sum::<u64>() as f64)
         };
         let sums = rows.map(of_row).collect::<Result<Vec<_>>>()?;
-        let centre = |sums: &[u64]| sums.iter().sum::<u64>() as f64 / (sums.len() * favourites) as f64;
-        let (first, second) = sums.split_at(sums.len() / 2);
-        if first.is_empty() { Ok(0.0) } else { Ok(centre(first) - centre(second)) }
+        Ok(betas(sums[..half].iter().sum(), sums[half..].iter().sum()))
     }
 
-    fn smooth(&self, row: &[f64], drift: f64) -> Vec<f64> {
-        let half = (((drift.abs() / self.beta) as i64 * 2 + 1).max(self.kernel as i64) - 1) / 2;
-        let shift = (drift / self.beta) as i64;
+    /// `drift` in β.
+    fn smooth(&self, row: &[f64], drift: i64) -> Vec<f64> {
+        let half = ((drift.abs() * 2 + 1).max(self.kernel as i64) - 1) / 2;
         let last = row.len() as i64 - 1;
         let at = |slot: i64| row[slot.clamp(0, last) as usize];
         let width = (2 * half + 1) as f64;
-        (0..row.len() as i64).map(|slot| (-half..=half).map(|d| at(slot + shift + d)).sum::<f64>() / width).collect()
+        (0..row.len() as i64).map(|slot| (-half..=half).map(|d| at(slot + drift + d)).sum::<f64>() / width).collect()
     }
 }
 
@@ -88,17 +102,16 @@ impl Score for RestKV {
 
     fn score<B: Block>(&self, layer: &LayerInput<B>) -> Result<Scores> {
         let start = layer.seen.saturating_sub(self.window);
-        let norms = OutputNorms::new(layer.output("restKV")?, layer.shape, Norm::L2)?;
+        let norms = OutputNorms::of_layer("restKV", layer, Norm::L2)?;
         let favourites = layer.budget.saturating_sub(self.window);
         let heads = (0..layer.heads.len()).into_par_iter();
         let rows = heads.map(|head| {
             let (positions, open) = (layer.positions[head], layer.slots_before(head, start));
             let attention = attention::rows(layer, "restKV", self.window, head)?;
             let drifts = attention.of_query_heads().collect::<Vec<_>>().into_par_iter();
-            let drifts = drifts.map(|rows| Self::drift(rows, positions, favourites)).collect::<Vec<_>>();
-            let values = layer.heads[head].all_values();
-            let changes = attention::change(attention, &values, &norms, head)?;
-            let of_query_head = |(mut changes, drift): (ChunksExact<f32>, Result<f64>)| {
+            let drifts = drifts.map(|rows| self.drift(rows, positions, favourites)).collect::<Vec<_>>();
+            let changes = attention::change(attention, layer.heads[head], &norms, head)?;
+            let of_query_head = |(mut changes, drift): (ChunksExact<f32>, Result<i64>)| {
                 let first = changes.next().expect("a window has a row");
                 let mut smoothed: Vec<f64> = first[..open].iter().map(|&x| f64::from(x)).collect();
                 for change in changes {
@@ -127,5 +140,52 @@ impl Score for RestKV {
             true => Ok(()),
             false => Err(Error::invalid("restKV.alpha", self.alpha, "more than 0, at most 1")),
         }
+    }
+}
+
+/// How many of the numbers are at least `bound`, and the sum of their positions.
+fn above(row: &[f32], positions: &[u32], bound: f32) -> (u64, u64) {
+    let slots = row.iter().zip(positions);
+    slots.fold(
+        (0, 0),
+        |(count, sum), (&p, &at)| if p >= bound { (count + 1, sum + u64::from(at)) } else { (count, sum) },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drift_is_that_of_the_favourites_however_it_is_found() {
+        let mut state = 1u64;
+        let mut below = |n: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % n
+        };
+        let mut far = [0; 2];
+        for _ in 0..2000 {
+            let (count, slots, favourites) = (2 + below(6) as usize, 1 + below(40) as usize, 1 + below(20) as usize);
+            let mut positions: Vec<u32> = (0..slots).map(|slot| slot as u32 * 7 + below(7) as u32).collect();
+            positions.sort_unstable();
+            // Few different numbers: equals are common.
+            let rows: Vec<f32> = (0..count * slots).map(|_| below(9) as f32 / 8.0).collect();
+            let beta = [1.0, 10.0, 60.0, 1000.0][below(4) as usize];
+            let centre = |rows: &[f32]| {
+                let positions_of = |row: &[f32]| {
+                    let mut order: Vec<usize> = (0..slots).collect();
+                    order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+                    order[..favourites.min(slots)].iter().map(|&slot| f64::from(positions[slot])).sum::<f64>()
+                };
+                let sum: f64 = rows.chunks_exact(slots).map(positions_of).sum();
+                sum / (rows.len() / slots * favourites.min(slots)) as f64
+            };
+            let (first, second) = rows.split_at(count / 2 * slots);
+            let expected = ((centre(first) - centre(second)) / beta) as i64;
+            let scorer = RestKV { beta, ..RestKV::default() };
+            assert_eq!(scorer.drift(rows.chunks_exact(slots), &positions, favourites), Ok(expected));
+            far[usize::from(expected != 0)] += 1;
+        }
+        assert!(far[0] > 400 && far[1] > 400, "{far:?}");
     }
 }

@@ -211,8 +211,8 @@ impl SnapKV {
                     attention.iter_mut().for_each(|norm| *norm *= *norm);
                 }
                 if let Some(weights) = weights {
-                    let weights = weights.by_query_head(head, layer.heads[head])?;
-                    attention.iter_mut().zip(weights).for_each(|(score, weight)| *score *= weight);
+                    let weights = weights.by_query_head(layer, head)?;
+                    attention.iter_mut().zip(&*weights).for_each(|(score, weight)| *score *= weight);
                 }
                 attention
             }

@@ -163,6 +163,7 @@ impl<'m> Sequence<'m> {
                 shape,
                 seen: self.seen,
                 scale: 1.0 / (shape.head_dim as f32).sqrt(),
+                output_lengths: None,
                 budget: 0,
             })
             .collect();

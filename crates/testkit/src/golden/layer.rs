@@ -186,6 +186,7 @@ impl Layer {
             shape: self.shape,
             seen,
             scale: 1.0 / (self.shape.head_dim as f32).sqrt(),
+            output_lengths: None,
             budget: 0,
         })
     }
