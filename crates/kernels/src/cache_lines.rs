@@ -19,7 +19,7 @@ impl CacheLines {
         Self(Vec::new())
     }
 
-    /// The first `len` numbers: what was written there, or anything. Grows when it must.
+    /// The first `len` numbers: what was written there before, zeros where nothing was. Grows when it must.
     #[inline(always)]
     pub fn at_least(&mut self, len: usize) -> &mut [f32] {
         let lines = len.div_ceil(16);

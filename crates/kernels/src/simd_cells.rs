@@ -1,4 +1,4 @@
-//! Logits of a few queries over stored rows: what decode attention and window scores are made of.
+//! Logits of a few queries over stored rows: what decode attention is made of.
 //!
 //! Those of [`QUAD`] consecutive slots of a block lie together for [`QUERIES`] queries, `[query][slot]`: a *cell*. A cell is one vector
 //! of AVX-512, two of AVX2, four of NEON. Softmax runs over cells whatever the vector is, and adding up the lanes of
@@ -97,7 +97,7 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     stride: usize,
     keys: &[u8],
     dim: usize,
-    mut ahead: Option<&mut Ahead<'_>>,
+    ahead: &mut Ahead<'_>,
     cells: &mut [f32],
 ) {
     let dim = known::<DIM>(dim);
@@ -110,12 +110,12 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
         // Sixteen sums, four rows and a query fit 32 registers. In 16 there is room for eight sums of two rows and the queries, or twelve of a
         // row after the other.
         if V::REGISTERS >= 32 || Q < QUERIES {
-            let sums = dots::<V, F, Q, QUAD, DIM>(q, stride, rows, dim, ahead.as_deref(), 0);
+            let sums = dots::<V, F, Q, QUAD, DIM>(q, stride, rows, dim, ahead, 0);
             V::sum_quads(sums, cell);
         } else {
             let [a, b, c, d] = rows;
             for (half, rows) in [[a, b], [c, d]].into_iter().enumerate() {
-                let sums = dots::<V, F, Q, 2, DIM>(q, stride, rows, dim, ahead.as_deref(), 2 * half);
+                let sums = dots::<V, F, Q, 2, DIM>(q, stride, rows, dim, ahead, 2 * half);
                 for i in (0..Q).step_by(2) {
                     let [a, b, c, d] = V::sum4([sums[i][0], sums[i][1], sums[i + 1][0], sums[i + 1][1]]);
                     cell[i * QUAD + 2 * half..][..2].copy_from_slice(&[a, b]);
@@ -124,9 +124,7 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
             }
         }
         scale_cell::<V, F>(rows, cell);
-        if let Some(ahead) = &mut ahead {
-            ahead.at += row_bytes;
-        }
+        ahead.at += row_bytes;
     }
 }
 
@@ -185,7 +183,7 @@ fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
     stride: usize,
     rows: [&[u8]; S],
     dim: usize,
-    ahead: Option<&Ahead<'_>>,
+    ahead: &Ahead<'_>,
     stream: usize,
 ) -> [[V; S]; Q] {
     let rows = Rows::<F, S, DIM>::new(rows, dim);
@@ -193,18 +191,14 @@ fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
     let mut sums = [[V::splat(0.0); S]; Q];
     if DIM > 0 {
         for line in rows.lines() {
-            if let Some(ahead) = ahead {
-                ahead.ask(stream..stream + S, line);
-            }
+            ahead.ask(stream..stream + S, line);
             for c in rows.vectors::<V>(line) {
                 add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);
             }
         }
     } else {
         // Of a length that is not known, short loops take long.
-        if let Some(ahead) = ahead {
-            rows.lines().for_each(|line| ahead.ask(stream..stream + S, line));
-        }
+        rows.lines().for_each(|line| ahead.ask(stream..stream + S, line));
         let whole = dim / V::LANES;
         for c in 0..whole {
             add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);

@@ -417,6 +417,21 @@ pub fn prefetch<const FIRST: bool>(bytes: &[u8], ahead: usize) {
     let _ = (bytes, ahead);
 }
 
+/// Rows and columns change places, in registers. Without words for it, the compiler sends them through memory.
+#[inline(always)]
+pub(crate) fn transposed(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
+        let [mut a, mut b, mut c, mut d]: [__m128; 4] = bytemuck::cast(square);
+        // SAFETY: SSE is part of x86-64.
+        unsafe { _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d) };
+        bytemuck::cast([a, b, c, d])
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::array::from_fn(|column| square.map(|row| row[column]))
+}
+
 /// The [`Vector`] of an instruction set: `dispatch! { fn name(level, a: A) = body::<VectorOf<Target>>; }`.
 pub type VectorOf<I> = <I as Vectors>::Vector;
 

@@ -3,7 +3,7 @@
 
 use crate::rows::widen_rows;
 use crate::simd::Level;
-use crate::simd_vector::{Vector, VectorOf};
+use crate::simd_vector::{Vector, VectorOf, transposed};
 use crate::{AnyHead, Block, CacheLines, Half, HeadView, dispatch};
 use rayon::prelude::*;
 use std::array::from_fn;
@@ -11,7 +11,7 @@ use std::array::from_fn;
 /// Vectors of a strip: the lanes of the widest instruction set.
 pub(crate) const STRIP: usize = 16;
 
-/// Strips that one thread fills at least.
+/// Strips that are filled by one thread.
 const TOGETHER: usize = 16;
 
 /// Rows of a matrix that are packed together.
@@ -118,24 +118,6 @@ fn turn(x: &[f32], dim: usize, strip: &mut [f32]) {
     }
 }
 
-/// Rows and columns change places in registers.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn transposed(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
-    use std::arch::x86_64::{__m128, _MM_TRANSPOSE4_PS};
-    let [mut a, mut b, mut c, mut d]: [__m128; 4] = bytemuck::cast(square);
-    // SAFETY: SSE is part of x86-64.
-    unsafe { _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d) };
-    bytemuck::cast([a, b, c, d])
-}
-
-/// Rows and columns change places.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-fn transposed(square: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
-    from_fn(|d| square.map(|row| row[d]))
-}
-
 /// A matrix of `rows` rows for [`products`]: `[⌈rows / 12⌉][cols][12]`, filled up with zeros. `number` gives that of a row and column.
 pub(crate) fn pack_rows(rows: usize, cols: usize, number: impl Fn(usize, usize) -> f32) -> Vec<f32> {
     let mut packed = vec![0.0; rows.div_ceil(ROWS) * cols * ROWS];
@@ -184,3 +166,37 @@ macro_rules! with_tile {
     };
 }
 pub(crate) use with_tile;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BlockLayout;
+    use headwise_core::Codec;
+
+    #[test]
+    fn strips_hold_the_numbers_of_a_head_and_zeros() {
+        for (len, dim, slots) in
+            [(0, 4, 8), (1, 1, 1), (3, 5, 7), (15, 64, 9), (16, 4, 24), (17, 20, 32), (257, 17, 7), (600, 64, 32)]
+        {
+            for codec in [Codec::F32, Codec::F16, Codec::Int8] {
+                let layout = BlockLayout { codec, head_dim: dim, slots };
+                let byte = |at: usize| (at * 37 % 61) as u8;
+                let blocks: Vec<Vec<u8>> =
+                    (0..layout.blocks_for(len)).map(|b| (0..layout.bytes()).map(|i| byte(b + i)).collect()).collect();
+                let head = HeadView { layout, blocks: &blocks, len };
+                for (strips, rows) in [(Strips::keys(head), head.all_keys()), (Strips::values(head), head.all_values())]
+                {
+                    let number = |at: usize| {
+                        let (strip, d, lane) = (at / (STRIP * dim), at / STRIP % dim, at % STRIP);
+                        rows.get((strip * STRIP + lane) * dim + d).map_or(0, |x| x.to_bits())
+                    };
+                    let expected: Vec<u32> = (0..len.div_ceil(STRIP) * STRIP * dim).map(number).collect();
+                    for strips in [&strips, &Strips::new(&rows, dim)] {
+                        let got: Vec<u32> = strips.numbers().iter().map(|x| x.to_bits()).collect();
+                        assert_eq!((strips.len(), strips.dim(), got), (len, dim, expected.clone()), "{codec:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -31,7 +31,8 @@ pub struct LayerInput<'a, B> {
     pub seen: usize,
     /// What attention logits are multiplied with, 1/√D for most models.
     pub scale: f32,
-    /// Where parts of a policy leave for each other what more than one asks for; `None`: each computes it. A policy sets it before it scores.
+    /// Where parts of a policy leave for each other what more than one asks for, of this layer as it is. [`crate::Policy::compress`] sets it; callers give
+    /// `None`.
     pub output_lengths: Option<&'a OutputLengths>,
     /// Slots that a head will keep on average, for scorers that look at it. A policy sets it before it scores; 0: not known.
     pub budget: usize,

@@ -4,11 +4,10 @@ use bytemuck::cast_slice;
 use headwise_core::{KvShape, Result};
 use headwise_kernels::image_norms::{ImageNorms, Measure};
 use headwise_kernels::matmul::{GgmlDType, Matrix, dequantize_row, linear};
-use headwise_kernels::{Block, HeadView, Strips};
+use headwise_kernels::{Block, HeadView, Strips, gram};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use ts_rs::TS;
 
 use crate::LayerInput;
@@ -37,15 +36,16 @@ pub(crate) struct OutputNorms {
 }
 
 /// Lengths behind W_O that more than one part of a policy asks for, of one layer.
-#[derive(Default)]
 pub struct OutputLengths {
     norms: OnceLock<Arc<OutputNorms>>,
-    of_heads: Mutex<BTreeMap<usize, Arc<Vec<f32>>>>,
+    /// `[kv head]`
+    of_heads: Box<[OnceLock<Arc<Vec<f32>>>]>,
 }
 
 impl OutputLengths {
-    fn of_heads(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Vec<f32>>>> {
-        self.of_heads.lock().expect("nobody panics while holding it")
+    /// Nothing yet, of so many KV heads.
+    pub fn new(heads: usize) -> Self {
+        Self { norms: OnceLock::new(), of_heads: (0..heads).map(|_| OnceLock::new()).collect() }
     }
 }
 
@@ -58,7 +58,9 @@ impl OutputNorms {
         }
         let norms = Arc::new(Self::new(layer.output(who)?, layer.shape, norm)?);
         // Who comes second has made the same.
-        shared.map(|shared| shared.set(norms.clone()));
+        if let Some(shared) = shared {
+            let _ = shared.set(norms.clone());
+        }
         Ok(norms)
     }
 
@@ -69,7 +71,7 @@ impl OutputNorms {
         let (maps, grams) = match norm {
             Norm::L1 => (ImageNorms::new(Measure::Magnitude, &columns, dim)?, Vec::new()),
             Norm::L2 => {
-                let grams = columns.iter().map(|columns| gram(columns, dim)).collect::<Result<Vec<_>>>()?;
+                let grams = columns.iter().map(|of_head| gram(of_head, dim)).collect::<Result<Vec<_>>>()?;
                 (ImageNorms::new(Measure::Form, &grams, dim)?, grams)
             }
         };
@@ -83,12 +85,14 @@ impl OutputNorms {
 
     /// ‖v W_O‖ of the slots of a KV head through its query heads, `[group][slots]`. Euclidean ones are shared.
     pub fn of_head<B: Block>(&self, layer: &LayerInput<B>, head: usize) -> Result<Arc<Vec<f32>>> {
-        let shared = layer.output_lengths.filter(|_| self.norm == Norm::L2);
-        if let Some(lengths) = shared.and_then(|shared| shared.of_heads().get(&head).cloned()) {
-            return Ok(lengths);
+        let shared = layer.output_lengths.filter(|_| self.norm == Norm::L2).map(|shared| &shared.of_heads[head]);
+        if let Some(lengths) = shared.and_then(OnceLock::get) {
+            return Ok(lengths.clone());
         }
         let lengths = Arc::new(self.of_group(head, &Strips::values(layer.heads[head]))?);
-        shared.map(|shared| shared.of_heads().insert(head, lengths.clone()));
+        if let Some(shared) = shared {
+            let _ = shared.set(lengths.clone());
+        }
         Ok(lengths)
     }
 
@@ -139,13 +143,6 @@ fn columns(output: Matrix<'_>, dim: usize) -> Result<Vec<Vec<f32>>> {
         columns.iter_mut().zip(row.chunks_exact(dim)).for_each(|(head, part)| head.extend_from_slice(part));
     }
     Ok(columns)
-}
-
-/// W Wᵀ, `[head_dim][head_dim]`, of columns of W_O `[hidden][head_dim]`: a column is a row of W.
-fn gram(columns: &[f32], dim: usize) -> Result<Vec<f32>> {
-    let (mut gram, rows) = (vec![0.0; dim * dim], rows::transposed(columns, dim));
-    linear(&mut gram, &rows, Matrix::new(cast_slice(&rows), GgmlDType::F32, dim, columns.len() / dim)?, None)?;
-    Ok(gram)
 }
 
 /// What a slot's score is multiplied with: the length of its value, or of what W_O makes of it.

@@ -154,7 +154,7 @@ impl Policy {
         // Scores are computed only where there is something to choose: a scorer that cannot judge a layer need not.
         let needs_all = self.allocator.weighs() || self.selector.spans_layers() || self.filter_uses_scores();
         let judged = each(layers, |layer| {
-            let layer = &LayerInput { output_lengths: Some(&OutputLengths::default()), ..*layer };
+            let layer = &LayerInput { output_lengths: Some(&OutputLengths::new(layer.heads.len())), ..*layer };
             let (scores, weight) = match needs_all {
                 true => self.judge(layer).map(|(scores, weight)| (Some(scores), weight))?,
                 false => (None, None),

@@ -26,20 +26,6 @@ pub(crate) fn falling(numbers: &[f64]) -> Vec<usize> {
     order
 }
 
-/// `[columns][rows]` of `[rows][columns]`, in strips of rows: a line of the cache is written at once.
-pub(crate) fn transposed(numbers: &[f32], columns: usize) -> Vec<f32> {
-    const STRIP: usize = 16;
-    let rows = numbers.len() / columns;
-    let mut transposed = vec![0.0; numbers.len()];
-    for (first, strip) in (0..).step_by(STRIP).zip(numbers.chunks(STRIP * columns)) {
-        for column in 0..columns {
-            let places = &mut transposed[column * rows + first..];
-            places.iter_mut().zip(strip[column..].iter().step_by(columns)).for_each(|(place, &x)| *place = x);
-        }
-    }
-    transposed
-}
-
 /// Sums are made in this many lanes, so that the compiler may use vectors; the order of additions is the same everywhere.
 const LANES: usize = 16;
 

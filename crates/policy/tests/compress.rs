@@ -6,8 +6,8 @@ use headwise_kernels::matmul::{GgmlDType, Matrix};
 use headwise_kernels::{BlockLayout, HeadView};
 use headwise_policy::gather::{ChunkAttention, ChunkGrid, Echo, Gather, QueryMoments, TokenClass};
 use headwise_policy::{
-    AcrossLayers, Budget, Candidates, Gathered, LayerInput, ModelView, Policy, PolicySpec, Scorer, Select, Stream,
-    Streamed,
+    AcrossLayers, Admit, Budget, Candidates, Gathered, LayerInput, ModelView, OutputLengths, Policy, PolicySpec,
+    Scorer, Select, Stream, Streamed,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -526,6 +526,39 @@ fn a_key_that_is_not_a_number_is_an_error_and_not_an_order() {
         }
         let error = cache.compress(&spec.resolve().unwrap()).unwrap_err();
         assert!(matches!(error, Error::NotANumber { .. }), "{kind}: {error}");
+    }
+}
+
+#[test]
+fn what_parts_of_a_policy_share_is_what_each_would_compute() {
+    let weighed = |norm: &str| json!({ "kind": "snapKV", "window": 4, "weight": { "norm": norm } });
+    for scorer in [weighed("l2"), weighed("l1"), json!({ "kind": "restKV", "window": 4 })] {
+        let policy = policy(json!({
+            "kind": "custom", "scorer": scorer, "filter": { "kind": "certificate", "error": 0.3, "window": 4 },
+            "budget": { "tokensPerHead": 40 },
+        }));
+        let cache = small(50, 8);
+        let admitted = cache.with_layers(|layers| {
+            let of_layer = |layer: &LayerInput<Vec<u8>>| {
+                let scores = policy.score(layer).unwrap();
+                let open: Vec<Vec<u32>> =
+                    layer.positions.iter().map(|row| (0..row.len() as u32 - 4).collect()).collect();
+                let admit = |layer: &LayerInput<Vec<u8>>| policy.filter.as_ref().unwrap().admit(layer, &scores, &open);
+                let (alone, shared) = (admit(layer).unwrap(), OutputLengths::new(layer.heads.len()));
+                let sharing = LayerInput { output_lengths: Some(&shared), ..*layer };
+                assert_eq!(policy.score(&sharing).unwrap().data(), scores.data());
+                assert_eq!(admit(&sharing).unwrap(), alone);
+                alone
+            };
+            layers.iter().map(of_layer).collect::<Vec<_>>()
+        });
+        let gone = |head: &Vec<bool>| head.iter().filter(|admitted| !**admitted).count();
+        assert!(admitted.iter().flatten().map(gone).sum::<usize>() > 0, "nothing was left out");
+        for (selection, admitted) in cache.compress(&policy).unwrap().iter().zip(&admitted) {
+            for (head, admitted) in admitted.iter().enumerate() {
+                assert!(selection.head(head).iter().all(|&slot| admitted[slot as usize]));
+            }
+        }
     }
 }
 

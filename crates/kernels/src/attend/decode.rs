@@ -191,7 +191,7 @@ impl<'a> Tile<'a> {
         let cells = &mut chunk.cells[..self.blocks.len() * block_cells];
         let mut ahead = self.ahead();
         for (block, cells) in self.blocks.clone().zip(cells.chunks_exact_mut(block_cells)) {
-            quad_dots::<V, F, Q, DIM>(chunk.q, stride, self.rows::<F>(block, dim, 0), dim, Some(&mut ahead), cells);
+            quad_dots::<V, F, Q, DIM>(chunk.q, stride, self.rows::<F>(block, dim, 0), dim, &mut ahead, cells);
         }
         self.adjust(query, group, queries, cells);
         let mut factors = [0.0; CELL];

@@ -56,11 +56,6 @@ fn add<V: Vector, const R: usize, const N: usize>(sums: &mut [f32], weights: &We
     for (weights, sums) in weights.as_chunks::<R>().0.iter().zip(sums.chunks_exact_mut(R * dim)) {
         for at in (0..dim).step_by(N * V::LANES) {
             let mut totals = [[V::splat(0.0); N]; R];
-            for r in 0..R {
-                for n in 0..N {
-                    totals[r][n] = V::load(&sums[r * dim + at + n * V::LANES..]);
-                }
-            }
             for (slot, value) in (0..SLOTS).zip(values.chunks_exact(dim)) {
                 let value = &value[at..at + N * V::LANES];
                 let mut vectors = [V::splat(0.0); N];
@@ -76,7 +71,9 @@ fn add<V: Vector, const R: usize, const N: usize>(sums: &mut [f32], weights: &We
             }
             for r in 0..R {
                 for n in 0..N {
-                    totals[r][n].store(&mut sums[r * dim + at + n * V::LANES..]);
+                    let sums = &mut sums[r * dim + at + n * V::LANES..];
+                    // Small terms are added to each other before they meet what an attention sink put there.
+                    V::load(sums).add(totals[r][n]).store(sums);
                 }
             }
         }

@@ -6,8 +6,8 @@ pub mod reference;
 use crate::simd::Level;
 use headwise_core::{Error, Result};
 
-/// Sums `[rows][dim]` of `values = [slots][dim]`, with weights `[rows][slots]`. Every sum runs over the slots in order, so that it does not depend on the
-/// other rows.
+/// Sums `[rows][dim]` of `values = [slots][dim]`, with weights `[rows][slots]`. A sum is one of sums over 64 slots each, both in
+/// order, and does not depend on the other rows.
 ///
 /// # Errors
 /// `ShapeMismatch` when `values` are not whole, or the weights no whole rows of as many slots.

@@ -134,7 +134,9 @@ fn body<V: Vector>(
                 Output::Rows => {
                     let (_, total) = exponentials::<V>(logits);
                     let share = share(total);
-                    out[row * slots..][..slots].iter_mut().zip(&*logits).for_each(|(out, p)| *out = p * share);
+                    for (out, p) in out[row * slots..][..slots].iter_mut().zip(&*logits) {
+                        *out = p * share;
+                    }
                 }
                 Output::Sums => {
                     let (before, sums) = results.split_at_mut(stride);
@@ -174,10 +176,11 @@ fn multiply<V: Vector, const R: usize, const N: usize>(
         let mut row = 0;
         while row < rows {
             let logits = &mut logits[row * stride + start..];
-            // Fours where these are fewer.
-            row += match rows - row {
-                ..=4 | 7 | 8 => multiply_strip::<V, 4, N>(strip, packed, row, logits, stride),
-                _ => multiply_strip::<V, R, N>(strip, packed, row, logits, stride),
+            let left = rows - row;
+            row += if left.next_multiple_of(4) < left.next_multiple_of(R) {
+                multiply_strip::<V, 4, N>(strip, packed, row, logits, stride)
+            } else {
+                multiply_strip::<V, R, N>(strip, packed, row, logits, stride)
             };
         }
     }
@@ -217,7 +220,11 @@ fn exponentials<V: Vector>(logits: &mut [f32]) -> (f32, f32) {
             *max = V::load(logits).max(*max);
         }
     }
-    let max = max.into_iter().reduce(V::max).map_or(f32::NEG_INFINITY, V::max_lane);
+    let mut most = max[0];
+    for &other in &max[1..] {
+        most = most.max(other);
+    }
+    let max = most.max_lane();
     // With a finite base -∞ - base stays -∞ where nothing is seen.
     let base = V::splat(max.max(f32::MIN));
     let mut sums = [V::splat(0.0); VECTORS];
@@ -240,12 +247,14 @@ fn share(total: f32) -> f32 {
 /// Adds the probabilities `p = exponentials · share` to the sums, or what the reduction asks for instead.
 #[inline(always)]
 fn add<V: Vector>(rows: RowReduce, exponentials: &[f32], share: f32, sums: &mut [f32]) {
-    let share = V::splat(share);
+    let (nan, share) = (share.is_nan(), V::splat(share));
     for (x, sums) in exponentials.chunks_exact(V::LANES).zip(sums.chunks_exact_mut(V::LANES)) {
         let (p, sum) = (V::load(x).mul(share), V::load(sums));
         let sum = match rows {
             RowReduce::Mean | RowReduce::Sum => sum.add(p),
-            RowReduce::Max => sum.max(p),
+            // All of a row is NaN or nothing is, and a maximum forgets it.
+            RowReduce::Max if nan => V::splat(f32::NAN),
+            RowReduce::Max => p.max(sum),
             RowReduce::L2 => p.mul_add(p, sum),
         };
         sum.store(sums);

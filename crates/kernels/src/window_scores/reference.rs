@@ -40,6 +40,7 @@ pub fn window_scores<B: Block>(
             let column: Vec<f64> = rows.iter().map(|row| row[slot]).collect();
             out.push(match kernel.rows {
                 RowReduce::Mean => column.iter().sum::<f64>() / column.len() as f64,
+                RowReduce::Max if column.iter().any(|p| p.is_nan()) => f64::NAN,
                 RowReduce::Max => column.iter().copied().fold(0.0, f64::max),
                 RowReduce::L2 => column.iter().map(|p| p * p).sum::<f64>().sqrt(),
                 RowReduce::Sum => column.iter().sum(),

@@ -1,11 +1,12 @@
 use crate::support::*;
 use headwise_core::{Codec, Error};
+use headwise_kernels::gram;
 use headwise_kernels::image_norms::{self, ImageNorms, Measure};
 use headwise_kernels::output_changes::{self, Outputs, output_changes, output_changes_at};
 use headwise_kernels::simd_vector::Vector;
 use headwise_kernels::weighted_sums::{reference, weighted_sums, weighted_sums_at};
 use headwise_kernels::{BlockLayout, GroupReduce, Pool1d, RowReduce, Strips, Window, WindowScores, group_reduce};
-use headwise_kernels::{dispatch, key_norm, pool1d, simd_vector::VectorOf, window_scores};
+use headwise_kernels::{dispatch, key_norm, pool1d, simd_vector::VectorOf, window_rows, window_scores};
 
 const ROWS: [RowReduce; 4] = [RowReduce::Mean, RowReduce::Max, RowReduce::L2, RowReduce::Sum];
 
@@ -99,6 +100,61 @@ fn window_rows_are_those_that_window_scores_reduce() {
             }
         }
     }
+}
+
+#[test]
+fn a_window_row_does_not_depend_on_the_others() {
+    let mut noise = Noise(31);
+    let (head_dim, group, len) = (20, 2, 77);
+    let head = Head::noise(BlockLayout { codec: Codec::F16, head_dim, slots: 24 }, len, &mut noise);
+    let slots: Vec<u32> = (0..len as u32).collect();
+    for count in [1, 3, 4, 5, 7, 8, 10, 11, 12, 13, 24, 80] {
+        let width = group * head_dim;
+        let mut queries = noise.numbers(count * width);
+        // Of the first query head one row is no number.
+        let bad = count / 2;
+        queries[bad * width + 3] = f32::NAN;
+        let positions: Vec<u32> = (0..count as u32).map(|row| 60 + row).collect();
+        let window = Window { queries: &queries, positions: &positions, query_heads: group, scale: 0.3 };
+        for level in levels() {
+            let bits = |rows: &[f32]| rows.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            let all = window_scores::cpu::window_rows(level, &window, 0, 1, head.view(), &slots).expect("valid");
+            for row in 0..count {
+                let one =
+                    Window { queries: &queries[row * width..][..width], positions: &positions[row..=row], ..window };
+                let one = window_scores::cpu::window_rows(level, &one, 0, 1, head.view(), &slots).expect("valid");
+                for g in 0..group {
+                    let (got, alone) = (&all[(g * count + row) * len..][..len], &one[g * len..][..len]);
+                    let seen = positions[row] as usize + 1;
+                    assert_eq!(bits(got), bits(alone), "{count} rows, {row} {level:?}");
+                    assert!(got[..seen.min(len)].iter().all(|p| p.is_nan() == (g == 0 && row == bad)));
+                }
+            }
+            for rows in ROWS {
+                let kernel = WindowScores { rows, fade: 1.0 };
+                let scores = window_scores::cpu::window_scores(level, kernel, &window, 0, 1, head.view(), &slots);
+                let scores = scores.expect("valid");
+                assert!(scores[..len.min(60)].iter().all(|x| x.is_nan()), "{rows:?} forgets a NaN");
+                assert!(scores[len..].iter().all(|x| x.is_finite()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hidden_key_that_is_no_number_is_not_seen() {
+    let mut noise = Noise(32);
+    let layout = BlockLayout { codec: Codec::F32, head_dim: 16, slots: 8 };
+    let (mut keys, queries) = (noise.numbers(40 * 16), noise.numbers(2 * 16));
+    let slots: Vec<u32> = (0..40).collect();
+    let window = Window { queries: &queries, positions: &[20, 30], query_heads: 1, scale: 0.3 };
+    let rows = |keys: &[f32]| window_rows(&window, 0, 1, Head::new(layout, keys, keys).view(), &slots).expect("valid");
+    let clean = rows(&keys);
+    keys[25 * 16] = f32::NAN;
+    keys[35 * 16] = f32::INFINITY;
+    let got = rows(&keys);
+    assert_eq!(got[..40], clean[..40], "the first row sees neither");
+    assert!(got[40..].iter().all(|p| p.is_nan()), "the second sees one");
 }
 
 #[test]
@@ -416,12 +472,48 @@ fn weighted_sums_equal_their_reference() {
             }
         }
     }
+    // What follows an attention sink is small, and nearly all the same.
+    let weights: Vec<f32> = (0..100_000).map(|slot| if slot == 0 { 0.9 } else { 1e-6 }).collect();
+    let values: Vec<f32> = noise.numbers(100_000).iter().map(|x| 1.0 + 0.01 * x).collect();
+    let expected = reference::weighted_sums(&weights, &values, 1);
+    for level in levels() {
+        let got = weighted_sums_at(level, &weights, &values, 1).expect("whole rows");
+        assert_close(&got, &expected, 1e-6, &format!("{level:?}"));
+    }
+    let (weights, values) = (noise.numbers(25 * 300), noise.numbers(300 * 64));
+    assert_same_for_any_threads(|| weighted_sums(&weights, &values, 64).expect("whole rows"));
     let sums = weighted_sums(&[0.0, 1.0], &[f32::NAN, 2.0, 3.0, 4.0], 2).expect("whole rows");
     assert!(sums[0].is_nan() && sums[1] == 4.0, "NaN stays, even of a slot without weight");
     // Of no slots there is no telling how many rows there are.
     for (weights, values, dim) in [(3, 4, 2), (2, 5, 2), (2, 4, 0), (0, 0, 2)] {
         let result = weighted_sums(&vec![1.0; weights], &vec![1.0; values], dim);
         assert!(matches!(result, Err(Error::ShapeMismatch { .. })), "{result:?}");
+    }
+}
+
+#[test]
+fn gram_matrices_equal_their_reference() {
+    let mut noise = Noise(30);
+    for (n, dim) in [(0, 3), (1, 1), (7, 5), (576, 64), (40, 80), (33, 16), (9, 128)] {
+        let x = noise.numbers(n * dim);
+        let expected = gram::reference::gram(&x, dim);
+        let scale = expected.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+        for level in levels() {
+            let got = gram::gram_at(level, &x, dim).expect("whole vectors");
+            assert_eq!(got.len(), dim * dim);
+            for (at, (&got, expected)) in got.iter().zip(&expected).enumerate() {
+                assert!(
+                    (f64::from(got) - expected).abs() <= 1e-5 * scale,
+                    "{n} {dim} {level:?} {at}: {got} {expected}"
+                );
+            }
+            let turned = |at: usize| got[at % dim * dim + at / dim];
+            assert!((0..got.len()).all(|at| got[at] == turned(at)), "symmetric");
+        }
+    }
+    assert!(gram::gram(&[f32::NAN, 1.0], 2).expect("whole vectors")[0].is_nan());
+    for (len, dim) in [(3, 2), (2, 0)] {
+        assert!(matches!(gram::gram(&vec![1.0; len], dim), Err(Error::ShapeMismatch { .. })));
     }
 }
 

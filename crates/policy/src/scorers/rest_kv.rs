@@ -61,16 +61,19 @@ impl RestKV {
         };
         // A whole β is far. Where one row's threshold tells all of them how far at least and at most, nobody need look for theirs.
         let bound = topk::threshold(middle, favourites)?.0;
-        let (mut least, mut most) = ([0.0; 2], [0.0; 2]);
+        let last = positions.last().map_or(0.0, |&at| f64::from(at));
+        let (mut least, mut most, mut any) = ([0.0; 2], [0.0; 2], true);
         for (index, row) in rows.clone().enumerate() {
-            let (count, sum) = above(row, positions, bound);
+            let (count, sum) = at_least(row, positions, bound);
             // What is missing or too much may lie anywhere.
-            let (excess, last) = (count as f64 - favourites as f64, positions.last().map_or(0.0, |&at| f64::from(at)));
+            let excess = count as f64 - favourites as f64;
+            any &= count > 0;
             least[usize::from(index >= half)] += sum as f64 - excess.max(0.0) * last;
             most[usize::from(index >= half)] += sum as f64 - excess.min(0.0) * last;
         }
         let (least, most) = (betas(least[0], most[1]), betas(most[0], least[1]));
-        if least == most {
+        // A row of NaN, which `topk` refuses, has none.
+        if any && least == most {
             return Ok(least);
         }
         let of_row = |row: &[f32]| {
@@ -144,7 +147,7 @@ impl Score for RestKV {
 }
 
 /// How many of the numbers are at least `bound`, and the sum of their positions.
-fn above(row: &[f32], positions: &[u32], bound: f32) -> (u64, u64) {
+fn at_least(row: &[f32], positions: &[u32], bound: f32) -> (u64, u64) {
     let slots = row.iter().zip(positions);
     slots.fold(
         (0, 0),
