@@ -154,6 +154,46 @@ pub(crate) fn products<V: Vector, const R: usize, const N: usize>(
     sums
 }
 
+/// Products of the first `rows` of up to twelve packed rows with all of a strip: rows of sixteen, `stride` apart. Behind them may lie more.
+#[inline(always)]
+pub(crate) fn store_products<V: Vector, const R: usize, const N: usize>(
+    strip: &[f32],
+    packed: &[f32],
+    rows: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut row = 0;
+    while row < rows {
+        let (left, out) = (rows - row, &mut out[row * stride..]);
+        row += if left.next_multiple_of(4) < left.next_multiple_of(R) {
+            store_tile::<V, 4, N>(strip, packed, row, out, stride)
+        } else {
+            store_tile::<V, R, N>(strip, packed, row, out, stride)
+        };
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn store_tile<V: Vector, const R: usize, const N: usize>(
+    strip: &[f32],
+    packed: &[f32],
+    row: usize,
+    out: &mut [f32],
+    stride: usize,
+) -> usize {
+    for at in (0..STRIP).step_by(N * V::LANES) {
+        let products = products::<V, R, N>(strip, at, packed, row);
+        for r in 0..R {
+            for n in 0..N {
+                products[r][n].store(&mut out[r * stride + at + n * V::LANES..]);
+            }
+        }
+    }
+    R
+}
+
 /// Calls `$tile::<V, R, N>` with the shape whose sums, and what they are made of, fit the registers of `$vector` and keep the multipliers busy: a vector of
 /// the strip that is all of it is multiplied with twelve rows, two smaller ones with six.
 macro_rules! with_tile {

@@ -4,7 +4,7 @@ use super::Outputs;
 use crate::dispatch;
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::strips::{ROWS, STRIP, Strips, pack_rows, products, with_tile};
+use crate::strips::{ROWS, STRIP, Strips, pack_rows, store_products, with_tile};
 
 /// Slots that a row is changed at in a go: rows lie far from each other, often a power of two.
 const BLOCK: usize = 4 * STRIP;
@@ -28,7 +28,6 @@ fn body<V: Vector>(attention: &mut [f32], values: &Strips, outputs: Outputs, pac
 }
 
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 fn change_rows<V: Vector, const R: usize, const N: usize>(
     attention: &mut [f32],
     values: &Strips,
@@ -43,16 +42,7 @@ fn change_rows<V: Vector, const R: usize, const N: usize>(
         let groups = attention.chunks_mut(ROWS * slots).zip(outputs.squares.chunks(ROWS));
         for ((attention, squares), rows) in groups.zip(packed.chunks_exact(ROWS * dim)) {
             for (first, strip) in (0..).step_by(STRIP).zip(block.chunks_exact(dim * STRIP)) {
-                for row in (0..ROWS).step_by(R) {
-                    for at in (0..STRIP).step_by(N * V::LANES) {
-                        let products = products::<V, R, N>(strip, at, rows, row);
-                        for r in 0..R {
-                            for n in 0..N {
-                                products[r][n].store(&mut tile[row + r][first + at + n * V::LANES..]);
-                            }
-                        }
-                    }
-                }
+                store_products::<V, R, N>(strip, rows, squares.len(), &mut tile.as_flattened_mut()[first..], BLOCK);
             }
             for ((row, &own), products) in attention.chunks_exact_mut(slots).zip(squares).zip(&tile) {
                 change(&mut row[start..end], products, &outputs.lengths[start..end], own);

@@ -5,7 +5,7 @@ use super::{GroupReduce, RowReduce, SUMS, Window, WindowScores, faded};
 use crate::CacheLines;
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::strips::{ROWS, STRIP, Strips, pack_rows, products, with_tile};
+use crate::strips::{ROWS, STRIP, Strips, pack_rows, store_products, with_tile};
 use crate::{Block, HeadView, dispatch};
 use headwise_core::Result;
 use rayon::prelude::*;
@@ -173,38 +173,8 @@ fn multiply<V: Vector, const R: usize, const N: usize>(
     stride: usize,
 ) {
     for (start, strip) in (0..).step_by(STRIP).zip(keys.numbers().chunks_exact(keys.dim() * STRIP)) {
-        let mut row = 0;
-        while row < rows {
-            let logits = &mut logits[row * stride + start..];
-            let left = rows - row;
-            row += if left.next_multiple_of(4) < left.next_multiple_of(R) {
-                multiply_strip::<V, 4, N>(strip, packed, row, logits, stride)
-            } else {
-                multiply_strip::<V, R, N>(strip, packed, row, logits, stride)
-            };
-        }
+        store_products::<V, R, N>(strip, packed, rows, &mut logits[start..], stride);
     }
-}
-
-/// Those of `R` rows from `row` on.
-#[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn multiply_strip<V: Vector, const R: usize, const N: usize>(
-    strip: &[f32],
-    packed: &[f32],
-    row: usize,
-    logits: &mut [f32],
-    stride: usize,
-) -> usize {
-    for at in (0..STRIP).step_by(N * V::LANES) {
-        let products = products::<V, R, N>(strip, at, packed, row);
-        for r in 0..R {
-            for n in 0..N {
-                products[r][n].store(&mut logits[r * stride + at + n * V::LANES..]);
-            }
-        }
-    }
-    R
 }
 
 /// Vectors in a strip, of the smallest instruction set.
