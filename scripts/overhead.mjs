@@ -53,7 +53,7 @@ async function main() {
   }
   const base = await model.createSession({ observeFor: specs })
   await base.prefill(tokens, { compress: false })
-  /** Milliseconds to cut what was read. @param {object | undefined} spec */
+  /** Milliseconds to cut what was read. @param {import('../dist/index.js').PolicySpec | undefined} spec */
   const compress = async (spec) => {
     const fork = await base.fork()
     const { ms } = await fork.compress(spec)
