@@ -118,6 +118,13 @@ fn turn(x: &[f32], dim: usize, strip: &mut [f32]) {
     }
 }
 
+/// Vectors `[n][dim]` with zeros behind each, `[n][width]`.
+pub(crate) fn widened(x: &[f32], dim: usize, width: usize) -> Vec<f32> {
+    let mut wide = vec![0.0; x.len() / dim * width];
+    wide.chunks_exact_mut(width).zip(x.chunks_exact(dim)).for_each(|(to, from)| to[..dim].copy_from_slice(from));
+    wide
+}
+
 /// A matrix of `rows` rows for [`products`]: `[⌈rows / 12⌉][cols][12]`, filled up with zeros. `number` gives that of a row and column.
 pub(crate) fn pack_rows(rows: usize, cols: usize, number: impl Fn(usize, usize) -> f32) -> Vec<f32> {
     let mut packed = vec![0.0; rows.div_ceil(ROWS) * cols * ROWS];

@@ -53,15 +53,7 @@ impl OutputNorms {
     /// Those of a layer; `who` asks, for errors. Euclidean ones are shared.
     pub fn of_layer<B: Block>(who: &str, layer: &LayerInput<B>, norm: Norm) -> Result<Arc<Self>> {
         let shared = layer.output_lengths.filter(|_| norm == Norm::L2).map(|shared| &shared.norms);
-        if let Some(norms) = shared.and_then(OnceLock::get) {
-            return Ok(norms.clone());
-        }
-        let norms = Arc::new(Self::new(layer.output(who)?, layer.shape, norm)?);
-        // Who comes second has made the same.
-        if let Some(shared) = shared {
-            let _ = shared.set(norms.clone());
-        }
-        Ok(norms)
+        once(shared, || Self::new(layer.output(who)?, layer.shape, norm))
     }
 
     /// From W_O, `[hidden][query heads · head_dim]`.
@@ -86,14 +78,7 @@ impl OutputNorms {
     /// ‖v W_O‖ of the slots of a KV head through its query heads, `[group][slots]`. Euclidean ones are shared.
     pub fn of_head<B: Block>(&self, layer: &LayerInput<B>, head: usize) -> Result<Arc<Vec<f32>>> {
         let shared = layer.output_lengths.filter(|_| self.norm == Norm::L2).map(|shared| &shared.of_heads[head]);
-        if let Some(lengths) = shared.and_then(OnceLock::get) {
-            return Ok(lengths.clone());
-        }
-        let lengths = Arc::new(self.of_group(head, &Strips::values(layer.heads[head]))?);
-        if let Some(shared) = shared {
-            let _ = shared.set(lengths.clone());
-        }
-        Ok(lengths)
+        once(shared, || self.of_group(head, &Strips::values(layer.heads[head])))
     }
 
     /// The same for vectors, `[group][n]`.
@@ -131,6 +116,18 @@ impl OutputNorms {
         }
         Ok(mean)
     }
+}
+
+/// What is in the cell, or else `make`s it and leaves it there. Nobody waits for another: who comes second has made the same.
+fn once<T>(cell: Option<&OnceLock<Arc<T>>>, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    if let Some(made) = cell.and_then(OnceLock::get) {
+        return Ok(made.clone());
+    }
+    let made = Arc::new(make()?);
+    if let Some(cell) = cell {
+        let _ = cell.set(made.clone());
+    }
+    Ok(made)
 }
 
 /// The columns of W_O that belong to each query head, `[hidden][head_dim]`.

@@ -3,15 +3,13 @@
 use crate::dispatch;
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::strips::{STRIP, with_tile};
+use crate::strips::{STRIP, widened, with_tile};
 
 /// See [`super::gram`].
 pub fn gram(level: Level, x: &[f32], dim: usize) -> Vec<f32> {
     let width = dim.next_multiple_of(STRIP);
     if width != dim {
-        let mut wide = vec![0.0; x.len() / dim * width];
-        wide.chunks_exact_mut(width).zip(x.chunks_exact(dim)).for_each(|(to, from)| to[..dim].copy_from_slice(from));
-        let gram = gram(level, &wide, width);
+        let gram = gram(level, &widened(x, dim, width), width);
         return gram.chunks_exact(width).take(dim).flat_map(|row| &row[..dim]).copied().collect();
     }
     let mut out = vec![0.0; dim * dim];

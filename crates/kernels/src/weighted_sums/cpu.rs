@@ -3,7 +3,7 @@
 use crate::dispatch;
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
-use crate::strips::{ROWS, STRIP, with_tile};
+use crate::strips::{ROWS, STRIP, widened, with_tile};
 use rayon::prelude::*;
 
 /// Slots that are added up at a time: the values of these, of 64 dimensions, take half of the first-level cache.
@@ -17,11 +17,7 @@ type Weights = [[f32; SLOTS]; ROWS];
 pub fn weighted_sums(level: Level, weights: &[f32], values: &[f32], dim: usize) -> Vec<f32> {
     let (slots, width) = (values.len() / dim, dim.next_multiple_of(STRIP));
     if width != dim {
-        let mut wide = vec![0.0; slots * width];
-        wide.chunks_exact_mut(width)
-            .zip(values.chunks_exact(dim))
-            .for_each(|(to, from)| to[..dim].copy_from_slice(from));
-        let sums = weighted_sums(level, weights, &wide, width);
+        let sums = weighted_sums(level, weights, &widened(values, dim, width), width);
         return sums.chunks_exact(width).flat_map(|row| &row[..dim]).copied().collect();
     }
     let mut sums = vec![0.0; weights.len() / slots * dim];
