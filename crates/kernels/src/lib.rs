@@ -2,6 +2,7 @@
 //! (`cpu.rs`). They compute on borrowed views and own no memory.
 
 pub mod attend;
+mod buffer;
 mod cache_lines;
 pub mod compact;
 pub mod encode;
@@ -28,6 +29,7 @@ pub mod weighted_sums;
 pub mod window_scores;
 
 pub use attend::{attend, attend_batch};
+pub use buffer::{Buffer, ReuseBuffers};
 pub use cache_lines::CacheLines;
 pub use compact::compact;
 pub use encode::encode;

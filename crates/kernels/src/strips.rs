@@ -4,7 +4,7 @@
 use crate::rows::widen_rows;
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf, transposed};
-use crate::{AnyHead, Block, CacheLines, Half, HeadView, dispatch};
+use crate::{AnyHead, Block, Buffer, Half, HeadView, dispatch};
 use rayon::prelude::*;
 use std::array::from_fn;
 
@@ -21,7 +21,7 @@ pub(crate) const ROWS: usize = 12;
 pub struct Strips {
     dim: usize,
     len: usize,
-    lines: CacheLines,
+    numbers: Buffer,
 }
 
 impl Strips {
@@ -53,11 +53,11 @@ impl Strips {
 
     /// `fill` writes whole strips, from a vector on.
     fn fill(len: usize, dim: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
-        let mut lines = CacheLines::new();
-        let strips = lines.at_least(len.div_ceil(STRIP) * dim * STRIP);
+        let mut numbers = Buffer::any(len.div_ceil(STRIP) * dim * STRIP);
+        let strips = &mut *numbers;
         let pieces = strips.par_chunks_mut((TOGETHER * STRIP * dim).max(1)).enumerate();
         pieces.for_each(|(piece, strips)| fill(piece * TOGETHER * STRIP, strips));
-        Self { dim, len, lines }
+        Self { dim, len, numbers }
     }
 
     /// Vectors.
@@ -73,7 +73,7 @@ impl Strips {
 
     /// Strip after strip, `[dim][16]` each.
     pub(crate) fn numbers(&self) -> &[f32] {
-        &self.lines[..self.len.div_ceil(STRIP) * self.dim * STRIP]
+        &self.numbers
     }
 }
 
@@ -92,10 +92,13 @@ fn turn_rows_body<V: Vector>(head: AnyHead, half: Half, first: usize, strips: &m
     }
 }
 
-/// One strip of up to 16 vectors.
+/// One strip of up to 16 vectors, zeros where there are none.
 #[inline(always)]
 fn turn(x: &[f32], dim: usize, strip: &mut [f32]) {
     const QUAD: usize = 4;
+    if x.len() < strip.len() {
+        strip.fill(0.0);
+    }
     let (lines, _) = strip.as_chunks_mut::<STRIP>();
     let quads = x.chunks_exact(QUAD * dim);
     let rest = (x.len() / (QUAD * dim) * QUAD, quads.remainder());

@@ -1,5 +1,6 @@
 //! How kernels see the cache: blocks of bytes, borrowed.
 
+use crate::Buffer;
 use crate::format;
 use crate::rows::numbers;
 use headwise_core::{Codec, Error, Result};
@@ -94,17 +95,17 @@ impl<'a, B: Block> HeadView<'a, B> {
     }
 
     /// All keys as f32, `[len][head_dim]`.
-    pub fn all_keys(&self) -> Vec<f32> {
+    pub fn all_keys(&self) -> Buffer {
         self.all(|block| self.keys(block))
     }
 
     /// All values as f32, `[len][head_dim]`.
-    pub fn all_values(&self) -> Vec<f32> {
+    pub fn all_values(&self) -> Buffer {
         self.all(|block| self.values(block))
     }
 
-    fn all(&self, rows: impl Fn(usize) -> &'a [u8]) -> Vec<f32> {
-        let mut out = vec![0.0; self.len * self.layout.head_dim];
+    fn all(&self, rows: impl Fn(usize) -> &'a [u8]) -> Buffer {
+        let mut out = Buffer::any(self.len * self.layout.head_dim);
         for (block, out) in out.chunks_mut(self.layout.slots * self.layout.head_dim).enumerate() {
             numbers(rows(block), self.layout.codec, self.layout.head_dim, out);
         }

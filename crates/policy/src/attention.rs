@@ -3,7 +3,9 @@
 use headwise_core::{Error, Result};
 use headwise_kernels::output_changes::Outputs;
 use headwise_kernels::window_scores::SUMS;
-use headwise_kernels::{Block, HeadView, Strips, Window, output_changes, weighted_sums, window_rows, window_sums};
+use headwise_kernels::{
+    Block, Buffer, HeadView, Strips, Window, output_changes, weighted_sums, window_rows, window_sums,
+};
 use rayon::prelude::*;
 use std::slice::ChunksExact;
 
@@ -16,7 +18,7 @@ pub(crate) struct Rows {
     pub rows: usize,
     /// Of a row.
     pub slots: usize,
-    numbers: Vec<f32>,
+    numbers: Buffer,
 }
 
 impl Rows {

@@ -1,7 +1,7 @@
 //! The composed form and how it is applied.
 
 use headwise_core::{Error, KvShape, Ragged, Result, Scores, Selection};
-use headwise_kernels::{Block, first_nan};
+use headwise_kernels::{Block, ReuseBuffers, first_nan};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -128,6 +128,7 @@ impl Policy {
     /// [`Error::BudgetBelowProtected`] when the protected slots alone are more than the budget.
     pub fn compress<B: Block>(&self, layers: &[LayerInput<B>]) -> Result<Vec<Selection>> {
         layers.iter().try_for_each(LayerInput::validate)?;
+        let _reuse = ReuseBuffers::start();
         if let Some(compat) = self.compat {
             return compat.compress(self, layers);
         }

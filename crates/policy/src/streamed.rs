@@ -1,7 +1,7 @@
 //! [`Policy::compress`] layer by layer.
 
 use headwise_core::{Error, KvShape, Ragged, Result, Selection};
-use headwise_kernels::Block;
+use headwise_kernels::{Block, ReuseBuffers};
 use rayon::prelude::*;
 
 use crate::policy::Slots;
@@ -66,6 +66,7 @@ impl Streamed {
                 got: vec![layer.layer, layer.seen, layer.lengths().into_iter().min().unwrap_or(0)],
             });
         }
+        let _reuse = ReuseBuffers::start();
         let slots = self.policy.slots(layer);
         let candidates = slots.candidates(layer, &self.policy.score(layer)?);
         self.stream.push(&candidates.scores);

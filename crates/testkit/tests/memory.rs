@@ -21,7 +21,9 @@ fn resident_memory_falls_by_what_a_4k_prompt_evicts() {
         println!("SKIPPED: HEADWISE_MODEL is not set (npm test sets it)");
         return;
     };
-    for (codec, names) in [(Codec::F16, &["adaSnapKV", "snapKV", "lookahead"][..]), (Codec::Int8, &["adaSnapKV"])] {
+    for (codec, names) in
+        [(Codec::F16, &["adaSnapKV", "snapKV", "lookahead", "restKV"][..]), (Codec::Int8, &["adaSnapKV"])]
+    {
         let options = EngineOptions { kv_codec: codec, ..EngineOptions::default() };
         let engine = Engine::start(Model::load(&path, &mut |_| {}).unwrap(), options).unwrap();
         resident_memory_falls(&engine, codec, names);

@@ -2,14 +2,13 @@
 //! reduced into the result. Query heads in parallel.
 
 use super::{GroupReduce, RowReduce, SUMS, Window, WindowScores, faded};
-use crate::CacheLines;
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
 use crate::strips::{ROWS, STRIP, Strips, pack_rows, store_products, with_tile};
-use crate::{Block, HeadView, dispatch};
+use crate::{Block, Buffer, HeadView, dispatch};
 use headwise_core::Result;
 use rayon::prelude::*;
-use std::cell::RefCell;
+use std::ops::DerefMut;
 
 /// What a query head's rows become.
 #[derive(Debug, Clone, Copy)]
@@ -22,11 +21,6 @@ enum Output {
     Sums,
 }
 
-thread_local! {
-    /// Logits and sums of one query head.
-    static SCRATCH: RefCell<CacheLines> = const { RefCell::new(CacheLines::new()) };
-}
-
 /// See [`WindowScores::run`].
 pub fn window_scores<B: Block>(
     level: Level,
@@ -37,7 +31,7 @@ pub fn window_scores<B: Block>(
     head: HeadView<'_, B>,
     slot_positions: &[u32],
 ) -> Result<Vec<f32>> {
-    scores(level, Output::Reduced(kernel), window, kv_head, kv_heads, head, slot_positions)
+    scores(level, Output::Reduced(kernel), window, kv_head, kv_heads, head, slot_positions, |len| vec![0.0; len])
 }
 
 /// See [`super::window_rows`].
@@ -48,8 +42,8 @@ pub fn window_rows<B: Block>(
     kv_heads: usize,
     head: HeadView<'_, B>,
     slot_positions: &[u32],
-) -> Result<Vec<f32>> {
-    scores(level, Output::Rows, window, kv_head, kv_heads, head, slot_positions)
+) -> Result<Buffer> {
+    scores(level, Output::Rows, window, kv_head, kv_heads, head, slot_positions, Buffer::any)
 }
 
 /// See [`super::window_sums`].
@@ -61,12 +55,12 @@ pub fn window_sums<B: Block>(
     head: HeadView<'_, B>,
     slot_positions: &[u32],
 ) -> Result<Vec<f32>> {
-    scores(level, Output::Sums, window, kv_head, kv_heads, head, slot_positions)
+    scores(level, Output::Sums, window, kv_head, kv_heads, head, slot_positions, |len| vec![0.0; len])
 }
 
-/// `[group]` of what [`Output`] says.
+/// `[group]` of what [`Output`] says, in as many numbers as it makes `room` for.
 #[allow(clippy::too_many_arguments)]
-fn scores<B: Block>(
+fn scores<B: Block, T: DerefMut<Target = [f32]>>(
     level: Level,
     output: Output,
     window: &Window<'_>,
@@ -74,21 +68,22 @@ fn scores<B: Block>(
     kv_heads: usize,
     head: HeadView<'_, B>,
     slot_positions: &[u32],
-) -> Result<Vec<f32>> {
+    room: impl FnOnce(usize) -> T,
+) -> Result<T> {
     let group = window.check(kv_head, kv_heads, head, slot_positions)?;
     let numbers = match output {
         Output::Reduced(_) => head.len,
         Output::Rows => head.len * window.positions.len(),
         Output::Sums => head.len * SUMS,
     };
-    let mut out = vec![0.0; group * numbers];
+    let mut out = room(group * numbers);
     if head.len > 0 {
         let visible: Vec<usize> =
             window.positions.iter().map(|&p| slot_positions.partition_point(|&slot| slot <= p)).collect();
         let keys = Strips::keys(head);
         out.par_chunks_exact_mut(numbers).enumerate().for_each(|(g, out)| {
             let query_head = kv_head * group + g;
-            SCRATCH.with_borrow_mut(|scratch| run(level, output, window, query_head, &keys, &visible, scratch, out));
+            run(level, output, window, query_head, &keys, &visible, out);
         });
     }
     Ok(out)
@@ -96,7 +91,7 @@ fn scores<B: Block>(
 
 dispatch! {
     /// The scores of one query head, `out` as [`Output`] says; row `i` of the window sees the first `visible[i]` slots.
-    fn run(level, output: Output, window: &Window<'_>, query_head: usize, keys: &Strips, visible: &[usize], scratch: &mut CacheLines, out: &mut [f32]) = body::<VectorOf<Target>>;
+    fn run(level, output: Output, window: &Window<'_>, query_head: usize, keys: &Strips, visible: &[usize], out: &mut [f32]) = body::<VectorOf<Target>>;
 }
 
 #[inline(always)]
@@ -106,7 +101,6 @@ fn body<V: Vector>(
     query_head: usize,
     keys: &Strips,
     visible: &[usize],
-    scratch: &mut CacheLines,
     out: &mut [f32],
 ) {
     let (dim, slots, count) = (keys.dim(), keys.len(), visible.len());
@@ -117,7 +111,8 @@ fn body<V: Vector>(
         Output::Rows => 0,
         Output::Sums => (1 + SUMS) * stride,
     };
-    let (logits, results) = scratch.at_least(ROWS * stride + results).split_at_mut(ROWS * stride);
+    let mut scratch = Buffer::any(ROWS * stride + results);
+    let (logits, results) = scratch.split_at_mut(ROWS * stride);
     results.fill(0.0);
     let query = |row: usize| &window.queries[(row * window.query_heads + query_head) * dim..][..dim];
     let packed = pack_rows(count, dim, |row, d| query(row)[d] * window.scale);

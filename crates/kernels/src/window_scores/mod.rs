@@ -11,7 +11,7 @@ pub mod reference;
 
 use crate::nan::first_nan;
 use crate::simd::Level;
-use crate::{Block, HeadView};
+use crate::{Block, Buffer, HeadView};
 use headwise_core::{Error, Result};
 
 /// How the rows of the window are reduced to one number per slot.
@@ -101,7 +101,7 @@ pub fn window_rows<B: Block>(
     kv_heads: usize,
     head: HeadView<'_, B>,
     slot_positions: &[u32],
-) -> Result<Vec<f32>> {
+) -> Result<Buffer> {
     cpu::window_rows(Level::detect(), window, kv_head, kv_heads, head, slot_positions)
 }
 

@@ -126,7 +126,7 @@ fn plain_keys<B: Block>(layer: &LayerInput<B>, view: HeadView<B>, head: usize) -
         sin.iter_mut().for_each(|sin| *sin = -*sin);
         rotation.rotate(key, &cos, &sin);
     }
-    Ok(keys.into_iter().map(f64::from).collect())
+    Ok(keys.iter().map(|&x| f64::from(x)).collect())
 }
 
 /// The lower factor in place of a symmetric matrix of which only the lower triangle is read; false if it is not positive definite.
