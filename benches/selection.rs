@@ -12,8 +12,11 @@ use common::{SMOLLM2, cache, noise};
 use criterion::{Criterion, criterion_group, criterion_main};
 use headwise_cache::block_layout;
 use headwise_core::{Codec, Indptr, Ragged};
+use headwise_kernels::image_norms::{ImageNorms, Measure};
+use headwise_kernels::output_changes::{Outputs, output_changes};
 use headwise_kernels::{
-    Pool1d, RowReduce, Window, WindowScores, compact, key_norm, topk, topk::reference, topk_across_heads,
+    Pool1d, RowReduce, Strips, Window, WindowScores, compact, gram, key_norm, topk, topk::reference, topk_across_heads,
+    weighted_sums,
 };
 use rayon::prelude::*;
 use roofline::{Group, Work, note, seconds};
@@ -53,6 +56,55 @@ fn scoring(criterion: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// What a layer's values do to its output, for policies that read W_O.
+fn outputs(criterion: &mut Criterion) {
+    const ROWS: usize = 32;
+    let (dim, hidden, group) = (SMOLLM2.head_dim, SMOLLM2.query_heads() * SMOLLM2.head_dim, SMOLLM2.group);
+    let heads = SMOLLM2.kv_heads;
+    let values: Vec<Vec<f32>> = (0..heads).map(|_| noise(SLOTS * dim)).collect();
+    let strips: Vec<Strips> = values.iter().map(|values| Strips::new(values, dim)).collect();
+    let columns = vec![noise(hidden * dim); heads * group];
+    let grams: Vec<Vec<f32>> = columns.iter().map(|of_head| gram(of_head, dim).expect("whole rows")).collect();
+    let attention: Vec<f32> = noise(group * ROWS * SLOTS).iter().map(|x| x.abs() / SLOTS as f32).collect();
+    let (images, squares, lengths) = (vec![0.0; ROWS * dim], vec![1.0; ROWS], vec![1.0; SLOTS]);
+    let outputs = Outputs { images: &images, squares: &squares, lengths: &lengths };
+
+    let slots = heads * SLOTS;
+    let rows = Work { bytes: 4 * slots * (dim + group * ROWS), operations: 2 * group * ROWS * slots * dim };
+    let mut bench = Group::new(criterion, "outputs, 3 heads of 7900 slots", 10, 600);
+    bench.bench(
+        "gram, of 9 heads",
+        Work { bytes: 4 * 9 * hidden * dim, operations: 9 * hidden * dim * (dim + 1) },
+        || {
+            columns.par_iter().for_each(|of_head| drop(black_box(gram(of_head, dim).expect("whole rows"))));
+        },
+    );
+    for (name, measure, maps, images) in
+        [("form", Measure::Form, &grams, dim.div_ceil(2)), ("magnitude", Measure::Magnitude, &columns, hidden)]
+    {
+        let maps = ImageNorms::new(measure, maps, dim).expect("whole rows");
+        let work = Work { bytes: 4 * slots * (dim + group), operations: 2 * group * slots * images * dim };
+        bench.bench(&format!("image_norms, {name}"), work, || {
+            strips.par_iter().enumerate().for_each(|(head, strips)| {
+                black_box(maps.run(head * group..(head + 1) * group, strips).expect("heads that are there"));
+            });
+        });
+    }
+    bench.bench("weighted_sums, 32 rows", rows, || {
+        values.par_iter().for_each(|values| {
+            black_box(weighted_sums(&attention, values, dim).expect("whole rows"));
+        });
+    });
+    let mut changed = vec![0.0; heads * attention.len()];
+    bench.bench("output_changes, 32 rows", rows, || {
+        changed.par_chunks_exact_mut(ROWS * SLOTS).enumerate().for_each(|(head, changed)| {
+            changed.copy_from_slice(&attention[head % group * ROWS * SLOTS..][..ROWS * SLOTS]);
+            output_changes(changed, &strips[head / group], outputs).expect("as many");
+        });
+    });
+    bench.finish();
 }
 
 fn pooling(criterion: &mut Criterion) {
@@ -111,5 +163,5 @@ fn compaction(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, scoring, pooling, selecting, compaction);
+criterion_group!(benches, scoring, outputs, pooling, selecting, compaction);
 criterion_main!(benches);

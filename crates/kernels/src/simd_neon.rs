@@ -11,6 +11,7 @@ pub struct F32x4(float32x4_t);
 impl Vector for F32x4 {
     const LANES: usize = 4;
     const REGISTERS: usize = 32;
+    const FUSED: bool = true;
 
     methods! {
         fn splat(x: f32) -> Self = Self(vdupq_n_f32(x));

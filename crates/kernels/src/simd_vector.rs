@@ -12,6 +12,8 @@ pub trait Vector: Copy {
     const LANES: usize;
     /// Vector registers of the instruction set: how large a block of sums may stay out of memory.
     const REGISTERS: usize;
+    /// Whether [`Vector::mul_add`] rounds once.
+    const FUSED: bool;
 
     /// The same number in every lane.
     fn splat(x: f32) -> Self;
@@ -41,7 +43,7 @@ pub trait Vector: Copy {
     fn sub(self, other: Self) -> Self;
     /// Lane by lane `self * other`.
     fn mul(self, other: Self) -> Self;
-    /// Lane by lane `self * factor + term`, with one rounding where the machine has it.
+    /// Lane by lane `self * factor + term`, with one rounding where [`Vector::FUSED`].
     fn mul_add(self, factor: Self, term: Self) -> Self;
     /// The larger number of each lane; `other` where either is NaN.
     fn max(self, other: Self) -> Self;
@@ -101,7 +103,9 @@ pub trait Vector: Copy {
         for coefficient in [8.369_155e-3, 4.166_646_7e-2, 1.666_650_5e-1, 0.5, 1.0, 1.0] {
             p = p.mul_add(r, Self::splat(coefficient));
         }
-        Self::select_ge(Self::splat(-87.0), self, Self::splat(0.0), p.scale_by_power_of_two(counter))
+        // A NaN is given as it came: scaled, some would be numbers.
+        let beyond = Self::splat(0.0).max(self);
+        Self::select_ge(self, Self::splat(-87.0), p.scale_by_power_of_two(counter), beyond)
     }
 }
 
@@ -126,6 +130,7 @@ impl F32x4 {
 impl Vector for F32x4 {
     const LANES: usize = 4;
     const REGISTERS: usize = 16;
+    const FUSED: bool = false;
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
@@ -256,6 +261,7 @@ mod x86 {
     impl Vector for F32x8 {
         const LANES: usize = 8;
         const REGISTERS: usize = 16;
+        const FUSED: bool = true;
 
         methods! {
             fn splat(x: f32) -> Self = Self(_mm256_set1_ps(x));
@@ -313,6 +319,7 @@ mod x86 {
     impl Vector for F32x16 {
         const LANES: usize = 16;
         const REGISTERS: usize = 32;
+        const FUSED: bool = true;
 
         methods! {
             fn splat(x: f32) -> Self = Self(_mm512_set1_ps(x));

@@ -140,13 +140,29 @@ pub(crate) fn pack_rows(rows: usize, cols: usize, number: impl Fn(usize, usize) 
 
 /// Products of `R` packed rows from `row` on with the `N` vectors of lanes from `at` on, over as many columns as there are of both.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 pub(crate) fn products<V: Vector, const R: usize, const N: usize>(
     strip: &[f32],
     at: usize,
     rows: &[f32],
     row: usize,
 ) -> [[V; N]; R] {
+    if V::FUSED {
+        return chain::<V, R, N>(strip, at, rows, row);
+    }
+    // Where products are rounded before they are added, sums of few are added up.
+    const TOGETHER: usize = 32;
+    let mut sums = [[V::splat(0.0); N]; R];
+    for (strip, rows) in strip.chunks(TOGETHER * STRIP).zip(rows.chunks(TOGETHER * ROWS)) {
+        let more = chain::<V, R, N>(strip, at, rows, row);
+        sums.as_flattened_mut().iter_mut().zip(more.as_flattened()).for_each(|(sum, &more)| *sum = sum.add(more));
+    }
+    sums
+}
+
+/// The same, one product added after the other.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn chain<V: Vector, const R: usize, const N: usize>(strip: &[f32], at: usize, rows: &[f32], row: usize) -> [[V; N]; R] {
     let mut sums = [[V::splat(0.0); N]; R];
     for (x, w) in strip.as_chunks::<STRIP>().0.iter().zip(rows.as_chunks::<ROWS>().0) {
         let w = &w[row..row + R];
@@ -220,11 +236,13 @@ pub(crate) use with_tile;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BlockLayout;
+    use crate::{BlockLayout, ReuseBuffers};
     use headwise_core::Codec;
 
     #[test]
     fn strips_hold_the_numbers_of_a_head_and_zeros() {
+        // Whatever was in their memory before.
+        let _reuse = ReuseBuffers::start();
         for (len, dim, slots) in
             [(0, 4, 8), (1, 1, 1), (3, 5, 7), (15, 64, 9), (16, 4, 24), (17, 20, 32), (257, 17, 7), (600, 64, 32)]
         {
@@ -234,6 +252,7 @@ mod tests {
                 let blocks: Vec<Vec<u8>> =
                     (0..layout.blocks_for(len)).map(|b| (0..layout.bytes()).map(|i| byte(b + i)).collect()).collect();
                 let head = HeadView { layout, blocks: &blocks, len };
+                drop([0; 3].map(|_| Strips::new(&vec![f32::NAN; len.next_multiple_of(STRIP) * dim], dim)));
                 for (strips, rows) in [(Strips::keys(head), head.all_keys()), (Strips::values(head), head.all_values())]
                 {
                     let number = |at: usize| {

@@ -3,6 +3,7 @@
 mod attend;
 mod attend_sums;
 mod edges;
+mod outputs;
 mod scores;
 mod selection;
 mod support;

@@ -278,3 +278,33 @@ dispatch! {
 fn store_one_body<V: Vector>(target: &mut [f32]) {
     V::splat(1.0).store(target);
 }
+
+dispatch! {
+    fn exp_of(level, x: &[f32]) -> Vec<f32> = exp_body::<VectorOf<Target>>;
+}
+
+#[inline(always)]
+fn exp_body<V: Vector>(x: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    for (x, out) in x.chunks_exact(V::LANES).zip(out.chunks_exact_mut(V::LANES)) {
+        V::load(x).exp().store(out);
+    }
+    out
+}
+
+#[test]
+fn the_vector_exponential_is_within_two_ulp() {
+    let x: Vec<f32> = (0..1 << 16).map(|i| i as f32 * (-87.0 / 65536.0)).chain([-0.0; 16]).collect();
+    let edges = [-87.5, -1e4, -3.4e38, f32::NEG_INFINITY, f32::NAN, 0.0, -87.0001, -1e-40];
+    for level in levels() {
+        for (got, x) in exp_of(level, &x).iter().zip(&x) {
+            let expected = (*x as f64).exp();
+            assert!((*got as f64 - expected).abs() <= 2.4e-7 * expected, "{level:?}: e^{x} = {got}");
+        }
+        let got = exp_of(level, &edges.repeat(2));
+        // Computed ones have no payload; others must not get lost with it.
+        let nan = [0x7f80_0001, 0x7fff_ffff, 0xff80_0180, 0xffff_ffff].map(f32::from_bits);
+        assert!(exp_of(level, &nan.repeat(4)).iter().all(|x| x.is_nan()), "{level:?}");
+        assert!(got[..4] == [0.0; 4] && got[4].is_nan() && got[5] == 1.0 && got[6] == 0.0 && got[7] == 1.0, "{got:?}");
+    }
+}
