@@ -15,8 +15,8 @@ use headwise_core::{Codec, Indptr, Ragged};
 use headwise_kernels::image_norms::{ImageNorms, Measure};
 use headwise_kernels::output_changes::{Outputs, output_changes};
 use headwise_kernels::{
-    Pool1d, RowReduce, Strips, Window, WindowScores, compact, gram, key_norm, topk, topk::reference, topk_across_heads,
-    weighted_sums,
+    Pool1d, ReuseBuffers, RowReduce, Strips, Window, WindowScores, compact, gram, key_norm, topk, topk::reference,
+    topk_across_heads, weighted_sums,
 };
 use rayon::prelude::*;
 use roofline::{Group, Work, note, seconds};
@@ -31,6 +31,8 @@ const SCORES: usize = 1 << 18;
 fn scoring(criterion: &mut Criterion) {
     let cache = LazyLock::new(|| cache(SMOLLM2, SLOTS));
     let keys = HEADS * SLOTS * SMOLLM2.slot_bytes(Codec::F16) / 2;
+    // As in a cut.
+    let _reuse = ReuseBuffers::start();
     let mut group = Group::new(criterion, "scoring, 90 heads of 7900 slots", 10, 1500);
     for rows in [8, 32] {
         let queries = noise(rows * SMOLLM2.query_heads() * SMOLLM2.head_dim);
@@ -81,11 +83,11 @@ fn outputs(criterion: &mut Criterion) {
             columns.par_iter().for_each(|of_head| drop(black_box(gram(of_head, dim).expect("whole rows"))));
         },
     );
-    for (name, measure, maps, images) in
+    for (name, measure, maps, products) in
         [("form", Measure::Form, &grams, dim.div_ceil(2)), ("magnitude", Measure::Magnitude, &columns, hidden)]
     {
         let maps = ImageNorms::new(measure, maps, dim).expect("whole rows");
-        let work = Work { bytes: 4 * slots * (dim + group), operations: 2 * group * slots * images * dim };
+        let work = Work { bytes: 4 * slots * (dim + group), operations: 2 * group * slots * products * dim };
         bench.bench(&format!("image_norms, {name}"), work, || {
             strips.par_iter().enumerate().for_each(|(head, strips)| {
                 black_box(maps.run(head * group..(head + 1) * group, strips).expect("heads that are there"));
@@ -98,7 +100,9 @@ fn outputs(criterion: &mut Criterion) {
         });
     });
     let mut changed = vec![0.0; heads * attention.len()];
-    bench.bench("output_changes, 32 rows", rows, || {
+    // The copy, too, reads and writes as much.
+    let rows = Work { bytes: 4 * slots * (dim + 4 * group * ROWS), ..rows };
+    bench.bench("output_changes, 32 rows, and a copy of them", rows, || {
         changed.par_chunks_exact_mut(ROWS * SLOTS).enumerate().for_each(|(head, changed)| {
             changed.copy_from_slice(&attention[head % group * ROWS * SLOTS..][..ROWS * SLOTS]);
             output_changes(changed, &strips[head / group], outputs).expect("as many");

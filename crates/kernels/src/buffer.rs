@@ -5,14 +5,15 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
 /// Numbers in memory that is the operating system's again once nobody needs it: an allocator might keep what a long cache's scores took, as much as
-/// their eviction frees. While a [`ReuseBuffers`] exists it is the next buffer's instead, which the system need not clear again.
+/// their eviction frees. While a [`ReuseBuffers`] exists it is the next buffer's instead, which the system need not clear again. Reads as a slice.
 pub struct Buffer {
     /// `None` only while it is dropped.
     map: Option<MmapMut>,
     len: usize,
 }
 
-/// While one exists, the memory of a [`Buffer`] that is dropped stays for the next one as large. Make one for work that asks for many.
+/// While one exists, the memory of a [`Buffer`] that is dropped stays for the next one as large; when one is dropped, all that lies ready goes back to
+/// the operating system. Make one for work that asks for many.
 pub struct ReuseBuffers(());
 
 struct Pool {
@@ -29,7 +30,7 @@ fn with_pool<T>(f: impl FnOnce(&mut Pool) -> T) -> T {
 impl Buffer {
     /// `len` numbers, of which each may be any: what was there before. Whoever asks writes all of them.
     pub(crate) fn any(len: usize) -> Self {
-        // Powers of two: heads of different lengths use the same memory. What is not written takes none.
+        // Powers of two: heads of different lengths use the same memory. What was never written takes none.
         let bytes = (len * size_of::<f32>()).max(1 << 12).next_power_of_two();
         let free = with_pool(|pool| {
             let index = pool.free.iter().rposition(|map| map.len() == bytes)?;
@@ -47,12 +48,14 @@ impl Buffer {
 impl Deref for Buffer {
     type Target = [f32];
 
+    #[inline]
     fn deref(&self) -> &[f32] {
         &bytemuck::cast_slice(self.map())[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut bytemuck::cast_slice_mut(self.map.as_mut().expect("not dropped"))[..self.len]
     }
@@ -73,7 +76,7 @@ impl Drop for Buffer {
 }
 
 impl ReuseBuffers {
-    /// From now on until the last one is dropped.
+    /// From now on.
     #[must_use]
     pub fn start() -> Self {
         with_pool(|pool| pool.users += 1);
@@ -85,7 +88,8 @@ impl Drop for ReuseBuffers {
     fn drop(&mut self) {
         let _unmapped = with_pool(|pool| {
             pool.users -= 1;
-            if pool.users == 0 { std::mem::take(&mut pool.free) } else { Vec::new() }
+            // Others' too, who map theirs again: where cuts always overlap, there is no last one.
+            std::mem::take(&mut pool.free)
         });
     }
 }

@@ -1,5 +1,5 @@
 //! Kernels of headwise: one folder each, with its contract (`mod.rs`), its f64 reference (`reference.rs`) and its CPU body
-//! (`cpu.rs`). They compute on borrowed views and own no memory.
+//! (`cpu.rs`). They compute on borrowed views of the cache; what scoring needs meanwhile lies in [`Buffer`]s.
 
 pub mod attend;
 mod buffer;

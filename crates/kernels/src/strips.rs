@@ -149,10 +149,10 @@ pub(crate) fn products<V: Vector, const R: usize, const N: usize>(
     if V::FUSED {
         return chain::<V, R, N>(strip, at, rows, row);
     }
-    // Where products are rounded before they are added, sums of few are added up.
-    const TOGETHER: usize = 32;
+    // Where products are rounded before they are added, a long chain loses more: sums of few are added up.
+    const COLUMNS: usize = 32;
     let mut sums = [[V::splat(0.0); N]; R];
-    for (strip, rows) in strip.chunks(TOGETHER * STRIP).zip(rows.chunks(TOGETHER * ROWS)) {
+    for (strip, rows) in strip.chunks(COLUMNS * STRIP).zip(rows.chunks(COLUMNS * ROWS)) {
         let more = chain::<V, R, N>(strip, at, rows, row);
         sums.as_flattened_mut().iter_mut().zip(more.as_flattened()).for_each(|(sum, &more)| *sum = sum.add(more));
     }
@@ -252,7 +252,7 @@ mod tests {
                 let blocks: Vec<Vec<u8>> =
                     (0..layout.blocks_for(len)).map(|b| (0..layout.bytes()).map(|i| byte(b + i)).collect()).collect();
                 let head = HeadView { layout, blocks: &blocks, len };
-                drop([0; 3].map(|_| Strips::new(&vec![f32::NAN; len.next_multiple_of(STRIP) * dim], dim)));
+                drop([0; 5].map(|_| Strips::new(&vec![f32::NAN; len.next_multiple_of(STRIP) * dim], dim)));
                 for (strips, rows) in [(Strips::keys(head), head.all_keys()), (Strips::values(head), head.all_values())]
                 {
                     let number = |at: usize| {

@@ -1,9 +1,12 @@
-//! Gram matrices on the CPU: tiles of the lower triangle, whose sums stay in registers over all vectors.
+//! Gram matrices on the CPU: tiles of the lower triangle, over some vectors at a time.
 
 use crate::dispatch;
 use crate::simd::Level;
 use crate::simd_vector::{Vector, VectorOf};
 use crate::strips::{STRIP, widened, with_tile};
+
+/// Vectors that are added up at a time: these, of 64 dimensions, take half of the first-level cache.
+const VECTORS: usize = 64;
 
 /// See [`super::gram`].
 pub fn gram(level: Level, x: &[f32], dim: usize) -> Vec<f32> {
@@ -23,20 +26,23 @@ pub fn gram(level: Level, x: &[f32], dim: usize) -> Vec<f32> {
 }
 
 dispatch! {
-    /// The lower triangle, and of what is above it anything. `dim` is a multiple of [`STRIP`].
+    /// The lower triangle, from zeros, and of what is above it anything. `dim` is a multiple of [`STRIP`].
     fn run(level, out: &mut [f32], x: &[f32], dim: usize) = body::<VectorOf<Target>>;
 }
 
 #[inline(always)]
 fn body<V: Vector>(out: &mut [f32], x: &[f32], dim: usize) {
-    with_tile!(V, triangle(out, x, dim));
+    for x in x.chunks(VECTORS * dim) {
+        with_tile!(V, add(out, x, dim));
+    }
 }
 
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn triangle<V: Vector, const R: usize, const N: usize>(out: &mut [f32], x: &[f32], dim: usize) {
-    // The last tile goes up again over rows that are there already.
-    for first in (0..dim).step_by(R).map(|row| row.min(dim - R)) {
+fn add<V: Vector, const R: usize, const N: usize>(out: &mut [f32], x: &[f32], dim: usize) {
+    for row in (0..dim).step_by(R) {
+        // The last tile begins among rows that are there already.
+        let first = row.min(dim - R);
         for at in (0..first + R).step_by(N * V::LANES) {
             let mut sums = [[V::splat(0.0); N]; R];
             for x in x.chunks_exact(dim) {
@@ -52,9 +58,10 @@ fn triangle<V: Vector, const R: usize, const N: usize>(out: &mut [f32], x: &[f32
                     }
                 }
             }
-            for r in 0..R {
+            for r in row - first..R {
                 for n in 0..N {
-                    sums[r][n].store(&mut out[(first + r) * dim + at + n * V::LANES..]);
+                    let out = &mut out[(first + r) * dim + at + n * V::LANES..];
+                    V::load(out).add(sums[r][n]).store(out);
                 }
             }
         }

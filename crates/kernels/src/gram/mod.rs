@@ -6,7 +6,7 @@ pub mod reference;
 use crate::simd::Level;
 use headwise_core::{Error, Result};
 
-/// `[dim][dim]`, symmetric, of vectors `x = [n][dim]`. Every sum runs over the vectors in order.
+/// `[dim][dim]`, symmetric, of vectors `x = [n][dim]`. A sum is one of sums over 64 vectors each, both in order.
 ///
 /// # Errors
 /// `ShapeMismatch` when `x` are not whole vectors.

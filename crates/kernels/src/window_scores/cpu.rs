@@ -58,7 +58,7 @@ pub fn window_sums<B: Block>(
     scores(level, Output::Sums, window, kv_head, kv_heads, head, slot_positions, |len| vec![0.0; len])
 }
 
-/// `[group]` of what [`Output`] says, in as many numbers as it makes `room` for.
+/// `[group]` of what [`Output`] says, in what `room` makes for so many numbers, of whatever value.
 #[allow(clippy::too_many_arguments)]
 fn scores<B: Block, T: DerefMut<Target = [f32]>>(
     level: Level,

@@ -53,7 +53,7 @@ fn window_scores_equal_their_reference() {
                             &slots,
                         );
                         let what = format!("{shape:?} {codec:?} {rows:?} {level:?}");
-                        // A logit is a sum of up to 128 products in a row, and its error becomes one of the probability's digits.
+                        // The error of a logit, a sum of up to 128 products, becomes one of the probability's digits.
                         assert_close(&got.expect("valid"), &expected, 2e-6, &what);
                     }
                 }
@@ -236,13 +236,16 @@ fn nothing_is_left_of_what_was_in_a_buffer_before() {
         let window = Window { queries: &queries, positions: &at, query_heads: 2, scale: 0.1 };
         let bits = |keys: &[f32]| {
             let head = Head::new(layout, keys, keys);
+            let scores = WindowScores { rows: RowReduce::L2, fade: 0.9 };
             let norms = image_norms::ImageNorms::new(image_norms::Measure::Magnitude, &[keys[..dim].to_vec()], dim)
                 .expect("a row");
             let numbers = [
                 window_rows(&window, 0, 1, head.view(), &slots).expect("valid").to_vec(),
+                scores.run(&window, 0, 1, head.view(), &slots).expect("valid"),
                 window_sums(&window, 0, 1, head.view(), &slots).expect("valid"),
                 norms.run(0..1, &Strips::values(head.view())).expect("valid"),
                 norms.run(0..1, &Strips::new(keys, dim)).expect("valid"),
+                head.view().all_keys().to_vec(),
                 head.view().all_values().to_vec(),
             ];
             numbers.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
