@@ -2,8 +2,9 @@
 
 use crate::dispatch;
 use crate::simd::Level;
-use crate::simd_vector::{Vector, VectorOf};
+use crate::simd_vector::{Vector, VectorOf, prefetch};
 use crate::strips::{ROWS, STRIP, widened, with_tile};
+use bytemuck::cast_slice;
 use rayon::prelude::*;
 
 /// Slots that are added up at a time: the values of these, of 64 dimensions, take half of the first-level cache.
@@ -39,7 +40,10 @@ fn body<V: Vector>(sums: &mut [f32], weights: &[f32], values: &[f32], dim: usize
     for (start, values) in (0..).step_by(SLOTS).zip(values.chunks(SLOTS * dim)) {
         let count = values.len() / dim;
         for (tile, row) in tile.iter_mut().zip(weights.chunks_exact(slots)) {
-            tile[..count].copy_from_slice(&row[start..start + count]);
+            let row = &row[start..];
+            tile[..count].copy_from_slice(&row[..count]);
+            // Pieces of rows are too short for the processor to see what comes next.
+            (0..SLOTS * 4).step_by(64).for_each(|at| prefetch::<false>(cast_slice(row), SLOTS * 4 + at));
         }
         with_tile!(V, add(&mut padded, &tile, values, dim));
     }
