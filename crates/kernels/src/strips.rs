@@ -54,8 +54,7 @@ impl Strips {
     /// `fill` writes whole strips, from a vector on.
     fn fill(len: usize, dim: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Self {
         let mut numbers = Buffer::any(len.div_ceil(STRIP) * dim * STRIP);
-        let strips = &mut *numbers;
-        let pieces = strips.par_chunks_mut((TOGETHER * STRIP * dim).max(1)).enumerate();
+        let pieces = numbers.par_chunks_mut((TOGETHER * STRIP * dim).max(1)).enumerate();
         pieces.for_each(|(piece, strips)| fill(piece * TOGETHER * STRIP, strips));
         Self { dim, len, numbers }
     }

@@ -43,7 +43,8 @@ fn body<V: Vector>(sums: &mut [f32], weights: &[f32], values: &[f32], dim: usize
             let row = &row[start..];
             tile[..count].copy_from_slice(&row[..count]);
             // Pieces of rows are too short for the processor to see what comes next.
-            (0..SLOTS * 4).step_by(64).for_each(|at| prefetch::<false>(cast_slice(row), SLOTS * 4 + at));
+            let ahead = SLOTS * size_of::<f32>();
+            (0..ahead).step_by(64).for_each(|at| prefetch::<false>(cast_slice(row), ahead + at));
         }
         with_tile!(V, add(&mut padded, &tile, values, dim));
     }
