@@ -5,7 +5,18 @@ use crate::Block;
 
 /// `[rows][query heads][head_dim]`. The arguments must satisfy the contract.
 pub fn attend<B: Block>(query: Query<'_, B>) -> Vec<f64> {
-    run(query).0
+    let head_dim = query.heads[0].layout.head_dim;
+    let query_heads = query.q.len() / query.rows / head_dim;
+    let group = query_heads / query.heads.len();
+    let values = query.heads.iter().map(|head| numbers(head.len, head_dim, |slot, d| head.value(slot, d)));
+    let values: Vec<Vec<f64>> = values.collect();
+    let mut out = Vec::with_capacity(query.q.len());
+    for (i, weights) in weights(query).iter().enumerate() {
+        let values = &values[i % query_heads / group];
+        let sum = |d| weights.iter().enumerate().map(|(slot, w)| w * values[slot * head_dim + d]).sum::<f64>();
+        out.extend((0..head_dim).map(sum));
+    }
+    out
 }
 
 /// What each slot gets of the weight that all rows give away, summed: per query head one number for each slot of its KV head, head after head.
@@ -17,7 +28,7 @@ pub fn sums<B: Block>(query: Query<'_, B>) -> Vec<f64> {
 pub fn columns<B: Block>(query: Query<'_, B>, reduce: ColumnReduce, factors: Option<&[f32]>) -> Vec<f64> {
     let mut columns: Vec<f64> = Vec::new();
     let query_heads = query.q.len() / query.rows / query.heads[0].layout.head_dim;
-    let weights = run(query).1;
+    let weights = weights(query);
     for rows in (0..query_heads).map(|head| weights.iter().skip(head).step_by(query_heads)) {
         let slots = rows.clone().map(Vec::len).max().unwrap_or(0);
         let start = columns.len();
@@ -35,18 +46,13 @@ pub fn columns<B: Block>(query: Query<'_, B>, reduce: ColumnReduce, factors: Opt
     columns
 }
 
-/// The output, and the weights of each row and query head, `[rows][query heads][slots that are seen]`.
-fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
+/// The weights of each row and query head, `[rows][query heads][slots that are seen]`.
+fn weights<B: Block>(query: Query<'_, B>) -> Vec<Vec<f64>> {
     let head_dim = query.heads[0].layout.head_dim;
     let query_heads = query.q.len() / query.rows / head_dim;
     let group = query_heads / query.heads.len();
-    let numbers = |len: usize, number: &dyn Fn(usize, usize) -> f32| -> Vec<f64> {
-        (0..len * head_dim).map(|i| number(i / head_dim, i % head_dim) as f64).collect()
-    };
-    let keys: Vec<Vec<f64>> = query.heads.iter().map(|head| numbers(head.len, &|slot, d| head.key(slot, d))).collect();
-    let values: Vec<Vec<f64>> =
-        query.heads.iter().map(|head| numbers(head.len, &|slot, d| head.value(slot, d))).collect();
-    let mut out = Vec::with_capacity(query.q.len());
+    let keys = query.heads.iter().map(|head| numbers(head.len, head_dim, |slot, d| head.key(slot, d)));
+    let keys: Vec<Vec<f64>> = keys.collect();
     let mut all = Vec::with_capacity(query.rows * query_heads);
     for row in 0..query.rows {
         for query_head in 0..query_heads {
@@ -63,13 +69,13 @@ fn run<B: Block>(query: Query<'_, B>) -> (Vec<f64>, Vec<Vec<f64>>) {
             let weights: Vec<f64> =
                 logits.iter().map(|x| if *x == f64::NEG_INFINITY { 0.0 } else { (x - max).exp() }).collect();
             let total: f64 = weights.iter().sum();
-            for d in 0..head_dim {
-                let sum: f64 =
-                    weights.iter().enumerate().map(|(slot, w)| w * values[kv_head][slot * head_dim + d]).sum();
-                out.push(if total == 0.0 { 0.0 } else { sum / total });
-            }
             all.push(weights.into_iter().map(|weight| if total == 0.0 { 0.0 } else { weight / total }).collect());
         }
     }
-    (out, all)
+    all
+}
+
+/// The numbers of a head's keys or values, `[slots][head_dim]`.
+fn numbers(slots: usize, head_dim: usize, number: impl Fn(usize, usize) -> f32) -> Vec<f64> {
+    (0..slots * head_dim).map(|i| number(i / head_dim, i % head_dim).into()).collect()
 }
