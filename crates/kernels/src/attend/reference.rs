@@ -1,13 +1,13 @@
 //! Attention in f64, the obvious way: all logits of a row, softmax, weighted sum.
 
-use super::{ColumnReduce, Query};
+use super::{ColumnReduce, Dims, Query};
 use crate::Block;
+
+const CONTRACT: &str = "the arguments satisfy the contract";
 
 /// `[rows][query heads][head_dim]`. The arguments must satisfy the contract.
 pub fn attend<B: Block>(query: Query<'_, B>) -> Vec<f64> {
-    let head_dim = query.heads[0].layout.head_dim;
-    let query_heads = query.q.len() / query.rows / head_dim;
-    let group = query_heads / query.heads.len();
+    let Dims { query_heads, group, head_dim } = query.check().expect(CONTRACT);
     let values = query.heads.iter().map(|head| numbers(head.len, head_dim, |slot, d| head.value(slot, d)));
     let values: Vec<Vec<f64>> = values.collect();
     let mut out = Vec::with_capacity(query.q.len());
@@ -27,7 +27,7 @@ pub fn sums<B: Block>(query: Query<'_, B>) -> Vec<f64> {
 /// What [`super::Columns`] grow to from zeros.
 pub fn columns<B: Block>(query: Query<'_, B>, reduce: ColumnReduce, factors: Option<&[f32]>) -> Vec<f64> {
     let mut columns: Vec<f64> = Vec::new();
-    let query_heads = query.q.len() / query.rows / query.heads[0].layout.head_dim;
+    let query_heads = query.check().expect(CONTRACT).query_heads;
     let weights = weights(query);
     for rows in (0..query_heads).map(|head| weights.iter().skip(head).step_by(query_heads)) {
         let slots = rows.clone().map(Vec::len).max().unwrap_or(0);
@@ -48,9 +48,7 @@ pub fn columns<B: Block>(query: Query<'_, B>, reduce: ColumnReduce, factors: Opt
 
 /// The weights of each row and query head, `[rows][query heads][slots that are seen]`.
 fn weights<B: Block>(query: Query<'_, B>) -> Vec<Vec<f64>> {
-    let head_dim = query.heads[0].layout.head_dim;
-    let query_heads = query.q.len() / query.rows / head_dim;
-    let group = query_heads / query.heads.len();
+    let Dims { query_heads, group, head_dim } = query.check().expect(CONTRACT);
     let keys = query.heads.iter().map(|head| numbers(head.len, head_dim, |slot, d| head.key(slot, d)));
     let keys: Vec<Vec<f64>> = keys.collect();
     let mut all = Vec::with_capacity(query.rows * query_heads);
