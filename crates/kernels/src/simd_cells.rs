@@ -1,7 +1,7 @@
 //! Logits of a few queries over stored rows: what decode attention is made of.
 //!
-//! Those of [`QUAD`] consecutive slots of a block lie together for [`QUERIES`] queries, `[query][slot]`: a *cell*. A cell is one vector
-//! of AVX-512, two of AVX2, four of NEON. Softmax runs over cells whatever the vector is, and adding up the lanes of
+//! Those of [`QUAD`] consecutive slots of a block lie together for [`QUERIES`] queries, in the order of [`place`]: a *cell*. A cell is one
+//! vector of AVX-512, two of AVX2, four of NEON. Softmax runs over cells whatever the vector is, and adding up the lanes of
 //! `QUERIES × QUAD` sums is one transposition.
 
 use crate::format::Format;
@@ -15,8 +15,18 @@ pub(crate) const QUERIES: usize = 4;
 /// Slots that are worked on together.
 pub(crate) const QUAD: usize = 4;
 
+/// Slots that are worked on together where sixteen sums do not fit the registers.
+const TRIPLE: usize = 3;
+
 /// Numbers of a cell.
 pub(crate) const CELL: usize = QUERIES * QUAD;
+
+/// Where a cell of so many queries keeps what is of query `i` and slot `s`: of four queries slot by slot, because the products of a row with all of
+/// them are added up together whatever the number of rows; of fewer query by query, so that no lane is added up for a query that is not there.
+#[inline(always)]
+pub(crate) const fn place(queries: usize, i: usize, s: usize) -> usize {
+    if queries == QUERIES { s * QUERIES + i } else { i * QUAD + s }
+}
 
 /// Places that are asked for in turn. Of one alone a thread reads slower, because the processor's own prefetching stops at page borders.
 pub(crate) const STREAMS: usize = QUAD;
@@ -25,20 +35,54 @@ pub(crate) const STREAMS: usize = QUAD;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ahead<'a> {
     pub streams: [&'a [u8]; STREAMS],
-    pub at: usize,
+    /// Rows that have been asked for.
+    pub rows: usize,
     /// Into the first-level cache, or else into the second.
     pub first: bool,
 }
 
-impl Ahead<'_> {
-    /// Asks for a cache line of the next row of some streams: of few at a time, a core can wait for no more.
+impl<'a> Ahead<'a> {
+    /// The next `S` rows to ask for.
     #[inline(always)]
-    pub fn ask(&self, streams: Range<usize>, line: usize) {
-        for stream in &self.streams[streams] {
-            let at = self.at + line * 64;
-            if self.first { prefetch::<true>(stream, at) } else { prefetch::<false>(stream, at) }
+    pub fn next<const S: usize>(&mut self, row_bytes: usize) -> Next<'a, S> {
+        let rows = std::array::from_fn(|s| {
+            // Quads take one of each stream, which is known when this is compiled.
+            let row = if S == STREAMS { self.rows / STREAMS * STREAMS + s } else { self.rows + s };
+            let stream = if S == STREAMS { s } else { row % STREAMS };
+            (self.streams[stream], row / STREAMS * row_bytes)
+        });
+        self.rows += S;
+        Next { rows, first: self.first }
+    }
+
+    /// Asks for `bytes` bytes of a stream from `at` on.
+    #[inline(always)]
+    pub fn ask(&self, stream: usize, at: usize, bytes: usize) {
+        for line in (0..bytes).step_by(64) {
+            ask(self.streams[stream], at + line, self.first);
         }
     }
+}
+
+/// Rows that are being asked for, a cache line of each at a time: a core can wait for few.
+#[derive(Clone, Copy)]
+pub(crate) struct Next<'a, const S: usize> {
+    rows: [(&'a [u8], usize); S],
+    first: bool,
+}
+
+impl<const S: usize> Next<'_, S> {
+    #[inline(always)]
+    pub fn ask(self, line: usize) {
+        for (stream, at) in self.rows {
+            ask(stream, at + line * 64, self.first);
+        }
+    }
+}
+
+#[inline(always)]
+fn ask(stream: &[u8], at: usize, first: bool) {
+    if first { prefetch::<true>(stream, at) } else { prefetch::<false>(stream, at) }
 }
 
 /// Some rows of a quad, all of one length.
@@ -63,7 +107,7 @@ impl<'a, F: Format, const S: usize, const DIM: usize> Rows<'a, F, S, DIM> {
         0..F::row_bytes(known::<DIM>(self.dim)).div_ceil(64)
     }
 
-    /// The vectors that a line of each row holds, for a known `DIM`: whole ones, and pairs of them.
+    /// The vectors that a line of each row holds, for a known `DIM`: whole ones.
     #[inline(always)]
     pub fn vectors<V: Vector>(self, line: usize) -> Range<usize> {
         let per_line = 64 / (V::LANES * F::BYTES);
@@ -87,10 +131,9 @@ impl<'a, F: Format, const S: usize, const DIM: usize> Rows<'a, F, S, DIM> {
     }
 }
 
-/// Writes the cells of a block: `cells[slot / QUAD][query][slot % QUAD] = q · k_slot` for the `Q` queries `q` (`[Q][stride]`, padded
-/// with zeros to whole vectors) and the stored rows `keys` (`[slots][dim]`). A row's scale comes after its dot product, so that no stored
-/// number is multiplied for it. A last quad that is not full repeats its last row.
-/// `ahead` is what will be read next.
+/// Writes the cells of a block, `q · k_slot` for the `Q` queries `q` (`[Q][stride]`, padded with zeros to whole vectors) and the stored rows `keys`
+/// (`[slots][dim]`). A row's scale comes after its dot product, so that no stored number is multiplied for it. What a last cell holds for slots that
+/// are not there is arbitrary. `ahead` is what will be read next.
 #[inline(always)]
 pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     q: &[f32],
@@ -104,28 +147,32 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     let row_bytes = F::row_bytes(dim);
     let slots = keys.len() / row_bytes;
     assert!(slots > 0 && stride >= dim.next_multiple_of(V::LANES) && q.len() >= Q * stride);
-    assert!(cells.len() >= slots.div_ceil(QUAD) * CELL);
-    for (quad, cell) in cells.as_chunks_mut::<CELL>().0[..slots.div_ceil(QUAD)].iter_mut().enumerate() {
-        let rows = quad_rows(keys, row_bytes, slots, quad);
-        // Sixteen sums, four rows and a query fit 32 registers. In 16 there is room for eight sums of two rows and the queries, or twelve of a
-        // row after the other.
-        if V::REGISTERS >= 32 || Q < QUERIES {
-            let sums = dots::<V, F, Q, QUAD, DIM>(q, stride, rows, dim, ahead, 0);
-            V::sum_quads(sums, cell);
-        } else {
-            let [a, b, c, d] = rows;
-            for (half, rows) in [[a, b], [c, d]].into_iter().enumerate() {
-                let sums = dots::<V, F, Q, 2, DIM>(q, stride, rows, dim, ahead, 2 * half);
-                for i in (0..Q).step_by(2) {
-                    let [a, b, c, d] = V::sum4([sums[i][0], sums[i][1], sums[i + 1][0], sums[i + 1][1]]);
-                    cell[i * QUAD + 2 * half..][..2].copy_from_slice(&[a, b]);
-                    cell[(i + 1) * QUAD + 2 * half..][..2].copy_from_slice(&[c, d]);
-                }
+    let cells = &mut cells.as_chunks_mut::<CELL>().0[..slots.div_ceil(QUAD)];
+    if V::REGISTERS >= 32 || Q < QUERIES {
+        for (quad, cell) in cells.iter_mut().enumerate() {
+            let rows = some_rows(keys, row_bytes, slots, quad * QUAD);
+            let sums = dots::<V, F, Q, QUAD, DIM>(q, stride, rows, dim, ahead.next(row_bytes));
+            if Q == QUERIES {
+                let sums: [[V; QUERIES]; QUAD] = std::array::from_fn(|s| std::array::from_fn(|i| sums[i % Q][s]));
+                V::sum_quads(sums, cell);
+            } else {
+                V::sum_quads(sums, cell);
             }
         }
-        scale_cell::<V, F>(rows, cell);
-        ahead.at += row_bytes;
+    } else {
+        // Sixteen sums do not fit 16 registers; twelve do, with three rows and a query. (Eight would wait for each other: they take an eighth
+        // longer, and a sixth where something else runs on the same core.)
+        for first in (0..slots).step_by(TRIPLE) {
+            let rows = some_rows(keys, row_bytes, slots, first);
+            let sums = dots::<V, F, Q, TRIPLE, DIM>(q, stride, rows, dim, ahead.next(row_bytes));
+            for s in 0..TRIPLE {
+                let sums = V::sum4(std::array::from_fn(|i| sums[i % Q][s]));
+                // A row that was there again has the same sums.
+                cells.as_flattened_mut()[(first + s).min(slots - 1) * QUERIES..][..QUERIES].copy_from_slice(&sums);
+            }
+        }
     }
+    scale_cells::<V, F, Q>(keys, dim, cells.as_flattened_mut());
 }
 
 /// A dimension that was known when the code was compiled, or else `dim`.
@@ -136,46 +183,36 @@ pub(crate) fn known<const DIM: usize>(dim: usize) -> usize {
 
 /// Multiplies the cells of a block by the scales of the stored rows `rows` (`[slots][dim]`).
 #[inline(always)]
-pub(crate) fn scale_cells<V: Vector, F: Format>(rows: &[u8], dim: usize, cells: &mut [f32]) {
+pub(crate) fn scale_cells<V: Vector, F: Format, const Q: usize>(rows: &[u8], dim: usize, cells: &mut [f32]) {
     if F::SCALE_BYTES == 0 {
         return;
     }
     let row_bytes = F::row_bytes(dim);
     let slots = rows.len() / row_bytes;
     assert!(slots > 0);
-    for (quad, cell) in cells.chunks_exact_mut(CELL).take(slots.div_ceil(QUAD)).enumerate() {
-        scale_cell::<V, F>(quad_rows(rows, row_bytes, slots, quad), cell);
+    for (quad, cell) in cells.as_chunks_mut::<CELL>().0[..slots.div_ceil(QUAD)].iter_mut().enumerate() {
+        let scales = some_rows(rows, row_bytes, slots, quad * QUAD).map(F::scale);
+        for column in (0..CELL).step_by(V::LANES) {
+            let scales = if Q == QUERIES { V::splat_each(&scales[column / QUERIES..]) } else { V::splat4(scales) };
+            V::load(&cell[column..]).mul(scales).store(&mut cell[column..]);
+        }
     }
 }
 
-/// Multiplies a cell by the scales of its rows, once for all queries.
+/// `S` rows from slot `first` on, one of the `slots`. Where there are no more, the last one again.
 #[inline(always)]
-fn scale_cell<V: Vector, F: Format>(rows: [&[u8]; QUAD], cell: &mut [f32]) {
-    if F::SCALE_BYTES == 0 {
-        return;
-    }
-    let [a, b, c, d] = rows;
-    let scales = V::splat4([F::scale(a), F::scale(b), F::scale(c), F::scale(d)]);
-    for column in (0..CELL).step_by(V::LANES) {
-        V::load(&cell[column..]).mul(scales).store(&mut cell[column..]);
-    }
-}
-
-/// The rows of a quad, one of `slots.div_ceil(QUAD)`. A last quad that is not full repeats its last row.
-#[inline(always)]
-pub(crate) fn quad_rows(rows: &[u8], row_bytes: usize, slots: usize, quad: usize) -> [&[u8]; QUAD] {
-    let last = slots - 1 - quad * QUAD;
-    let mut of_quad = [&rows[..0]; QUAD];
-    for (s, row) in of_quad.iter_mut().enumerate() {
-        let start = quad * QUAD * row_bytes + s.min(last) * row_bytes;
+pub(crate) fn some_rows<const S: usize>(rows: &[u8], row_bytes: usize, slots: usize, first: usize) -> [&[u8]; S] {
+    let last = slots - 1 - first;
+    let mut some = [&rows[..0]; S];
+    for (s, row) in some.iter_mut().enumerate() {
+        let start = first * row_bytes + s.min(last) * row_bytes;
         // SAFETY: the row of a slot before `slots`, and `rows` holds so many.
         *row = unsafe { rows.get_unchecked(start..start + row_bytes) };
     }
-    of_quad
+    some
 }
 
-/// The products of `Q` queries and `S` rows, lane by lane. With each line of the rows one of each of `S` streams is asked for, from number
-/// `stream` on.
+/// The products of `Q` queries and `S` rows, lane by lane. With each line of the rows one of each row of `next` is asked for.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
@@ -183,22 +220,21 @@ fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
     stride: usize,
     rows: [&[u8]; S],
     dim: usize,
-    ahead: &Ahead<'_>,
-    stream: usize,
+    next: Next<'_, S>,
 ) -> [[V; S]; Q] {
     let rows = Rows::<F, S, DIM>::new(rows, dim);
     assert!(q.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
     let mut sums = [[V::splat(0.0); S]; Q];
     if DIM > 0 {
         for line in rows.lines() {
-            ahead.ask(stream..stream + S, line);
+            next.ask(line);
             for c in rows.vectors::<V>(line) {
                 add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);
             }
         }
     } else {
         // Of a length that is not known, short loops take long.
-        rows.lines().for_each(|line| ahead.ask(stream..stream + S, line));
+        rows.lines().for_each(|line| next.ask(line));
         let whole = dim / V::LANES;
         for c in 0..whole {
             add_products::<V, F, Q, S, DIM, true>(&mut sums, q, stride, rows, c);
@@ -220,25 +256,40 @@ fn add_products<V: Vector, F: Format, const Q: usize, const S: usize, const DIM:
     rows: Rows<'_, F, S, DIM>,
     c: usize,
 ) {
-    // The queries stay in registers, of the rows one at a time.
-    let mut factors = [V::splat(0.0); Q];
-    for i in 0..Q {
-        // SAFETY: the caller saw that queries are padded to whole vectors.
-        factors[i] = V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
-    }
-    for s in 0..S {
-        // SAFETY: the caller says whether it is whole.
-        let loaded: V = unsafe { rows.load::<V, WHOLE>(s, c) };
+    // SAFETY: the caller saw that queries are padded to whole vectors.
+    let query =
+        |i: usize| V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
+    // SAFETY: the caller says whether it is whole.
+    let row = |s: usize| -> V { unsafe { rows.load::<V, WHOLE>(s, c) } };
+    // The fewer of the two stay in registers, of the others one at a time.
+    if S < Q {
+        let mut loaded = [V::splat(0.0); S];
+        for s in 0..S {
+            loaded[s] = row(s);
+        }
         for i in 0..Q {
-            sums[i][s] = factors[i].mul_add(loaded, sums[i][s]);
+            let factor = query(i);
+            sums[i] = V::settled(std::array::from_fn(|s| factor.mul_add(loaded[s], sums[i][s])));
+        }
+    } else {
+        let mut factors = [V::splat(0.0); Q];
+        for i in 0..Q {
+            factors[i] = query(i);
+        }
+        for s in 0..S {
+            let loaded = row(s);
+            let products: [V; Q] = V::settled(std::array::from_fn(|i| factors[i].mul_add(loaded, sums[i][s])));
+            for i in 0..Q {
+                sums[i][s] = products[i];
+            }
         }
     }
 }
 
-/// One step of the online softmax over the cells of a tile: raises the maxima (`max`, each query's [`QUAD`] times over), turns logits into
-/// weights, adds them to the running sums (`denominator`, a cell of its own), and writes by which factors all earlier sums shrink.
+/// One step of the online softmax over the cells of a tile: raises the maxima (`max`, a cell with each query's in the places of all slots), turns
+/// logits into weights, adds them to the running sums (`denominator`, a cell of its own), and writes by which factors all earlier sums shrink.
 #[inline(always)]
-pub(crate) fn softmax<V: Vector>(
+pub(crate) fn softmax<V: Vector, const Q: usize>(
     cells: &mut [f32],
     max: &mut [f32; CELL],
     denominator: &mut [f32; CELL],
@@ -258,10 +309,12 @@ pub(crate) fn softmax<V: Vector>(
         }
         even.max(odd).store(&mut max[column..]);
     }
-    for quad in max.as_chunks_mut::<QUAD>().0 {
-        let [a, b, c, d] = *quad;
+    for i in 0..QUERIES {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|s| max[place(Q, i, s)]);
         let (ab, cd) = (if a > b { a } else { b }, if c > d { c } else { d });
-        *quad = [if ab > cd { ab } else { cd }; QUAD];
+        for s in 0..QUAD {
+            max[place(Q, i, s)] = if ab > cd { ab } else { cd };
+        }
     }
     for column in (0..CELL).step_by(V::LANES) {
         // With a finite base -∞ - base stays -∞ where a query has seen nothing yet.

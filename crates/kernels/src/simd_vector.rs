@@ -30,6 +30,15 @@ pub trait Vector: Copy {
 
     /// The same four numbers, one after another, as often as they fit.
     fn splat4(numbers: [f32; 4]) -> Self;
+    /// Each of the first `LANES / 4` numbers four times.
+    #[inline(always)]
+    fn splat_each(numbers: &[f32]) -> Self {
+        let mut lanes = [0.0; 16];
+        for (four, number) in lanes.as_chunks_mut::<4>().0.iter_mut().zip(&numbers[..Self::LANES / 4]) {
+            *four = [*number; 4];
+        }
+        Self::load(&lanes)
+    }
     /// The IEEE half of the first two bytes in every lane.
     fn splat_f16(source: &[u8]) -> Self;
     /// The first `LANES` signed bytes.
@@ -64,6 +73,13 @@ pub trait Vector: Copy {
         for (q, quad) in quads.into_iter().enumerate() {
             out[4 * q..][..4].copy_from_slice(&Self::sum4(quad));
         }
+    }
+
+    /// The same numbers. Where a loop needs all registers, it tells the compiler to have the first three in some before it loads what follows:
+    /// it would load ahead, as if registers were never short, and keep a sum in memory to have one for that.
+    #[inline(always)]
+    fn settled<const N: usize>(vectors: [Self; N]) -> [Self; N] {
+        vectors
     }
 
     /// Sum over the lanes.
@@ -248,6 +264,7 @@ pub use x86::{F32x8, F32x16};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Vector;
+    use std::arch::asm;
     use std::arch::x86_64::*;
 
     /// Eight lanes: AVX2 + FMA + F16C.
@@ -314,6 +331,25 @@ mod x86 {
                 std::mem::transmute::<__m128, [f32; 4]>(sums)
             };
         }
+
+        #[inline(always)]
+        fn settled<const N: usize>(mut vectors: [Self; N]) -> [Self; N] {
+            if let Some(some) = vectors.first_chunk_mut() {
+                // SAFETY: as for every method of `F32x8`.
+                *some = unsafe { settle(*some) };
+            }
+            vectors
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx")]
+    fn settle([F32x8(mut a), F32x8(mut b), F32x8(mut c)]: [F32x8; 3]) -> [F32x8; 3] {
+        // SAFETY: there is no instruction in it. That it may read and write memory, as far as the compiler knows, is what keeps loads behind it.
+        unsafe {
+            asm!("/* {0} {1} {2} */", inout(ymm_reg) a, inout(ymm_reg) b, inout(ymm_reg) c, options(nostack, preserves_flags));
+        }
+        [F32x8(a), F32x8(b), F32x8(c)]
     }
 
     impl Vector for F32x16 {

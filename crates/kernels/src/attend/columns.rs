@@ -7,7 +7,7 @@
 use super::ColumnReduce;
 use super::prefill::KEY_TILE;
 use super::simd_product::panel_vectors;
-use crate::simd_cells::{CELL, QUAD, QUERIES};
+use crate::simd_cells::{CELL, QUAD, QUERIES, place};
 use crate::simd_vector::Vector;
 use std::ops::Range;
 
@@ -181,16 +181,19 @@ pub(super) fn keep_tile(
     stride: usize,
     from: usize,
 ) {
+    let queries = rows.len() / stride;
     for (i, row) in rows.chunks_exact_mut(stride).enumerate() {
         let (before, row) = row.split_at_mut(from);
-        let factor = factors[i * QUAD];
+        let factor = factors[place(queries, i, 0)];
         if factor != 1.0 {
             before.iter_mut().for_each(|weight| *weight *= factor);
         }
         let blocks = cells.chunks_exact(slots.div_ceil(QUAD) * CELL);
         for (row, cells) in row.chunks_exact_mut(slots).zip(blocks) {
             for (to, cell) in row.chunks_mut(QUAD).zip(cells.chunks_exact(CELL)) {
-                to.copy_from_slice(&cell[i * QUAD..][..to.len()]);
+                for (s, to) in to.iter_mut().enumerate() {
+                    *to = cell[place(queries, i, s)];
+                }
             }
         }
     }

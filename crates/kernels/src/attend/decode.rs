@@ -8,7 +8,7 @@ use super::{Dims, HeadQuery};
 use crate::CacheLines;
 use crate::format::{Format, with_format};
 use crate::simd::{Level, first_cache};
-use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, known, quad_dots, scale_cells, softmax};
+use crate::simd_cells::{Ahead, CELL, QUAD, QUERIES, known, place, quad_dots, scale_cells, softmax};
 use crate::simd_vector::{Vector, VectorOf};
 use crate::{AnyHead, dispatch};
 use std::ops::Range;
@@ -134,9 +134,10 @@ fn part<V: Vector, F: Format>(
     }
     for (c, data) in scratch.chunks_exact_mut(chunk_len).enumerate() {
         let chunk = Chunk::split(data, q_stride, tile_cells);
-        for (i, at) in (c * QUERIES..count.min((c + 1) * QUERIES)).enumerate() {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|s| chunk.denominator[i * QUAD + s]);
-            out.max[at] = chunk.max[i * QUAD];
+        let queries = c * QUERIES..count.min((c + 1) * QUERIES);
+        for (i, at) in queries.clone().enumerate() {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|s| chunk.denominator[place(queries.len(), i, s)]);
+            out.max[at] = chunk.max[place(queries.len(), i, 0)];
             out.denominator[at] = (a + b) + (c + d);
             out.numerator[at * head_dim..][..head_dim].copy_from_slice(&chunk.sums[i * q_stride..][..head_dim]);
         }
@@ -195,7 +196,7 @@ impl<'a> Tile<'a> {
         }
         self.adjust(query, group, queries, cells);
         let mut factors = [0.0; CELL];
-        softmax::<V>(cells, chunk.max, chunk.denominator, &mut factors);
+        softmax::<V, Q>(cells, chunk.max, chunk.denominator, &mut factors);
         keep(cells, &factors);
         // Found once for all columns: a call among them would send the sums to memory.
         let mut values = [&[][..]; TILE_BLOCKS];
@@ -204,7 +205,7 @@ impl<'a> Tile<'a> {
         }
         let values = &values[..self.blocks.len()];
         for (values, cells) in values.iter().zip(cells.chunks_exact_mut(block_cells)) {
-            scale_cells::<V, F>(values, dim, cells);
+            scale_cells::<V, F, Q>(values, dim, cells);
         }
         add_weighted::<V, F, Q, DIM>(cells, block_cells / CELL, values, &mut ahead, dim, &factors, chunk.sums, stride);
     }
@@ -239,7 +240,7 @@ impl<'a> Tile<'a> {
             let (later_keys, later_values) = block(next + 1);
             [keys, values, later_keys, later_values]
         };
-        Ahead { streams, at: 0, first }
+        Ahead { streams, rows: 0, first }
     }
 
     /// Adds the bias and hides what a query does not see: later slots, and cells that stand for no slot.
@@ -252,11 +253,12 @@ impl<'a> Tile<'a> {
             return;
         }
         let quads = slots.div_ceil(QUAD);
-        for (q, cells) in cells.as_chunks_mut::<CELL>().0.iter_mut().enumerate() {
-            for (i, logits) in queries.clone().zip(cells.as_chunks_mut::<QUAD>().0) {
-                for (s, logit) in logits.iter_mut().enumerate() {
+        for (q, cell) in cells.as_chunks_mut::<CELL>().0.iter_mut().enumerate() {
+            for (at, i) in queries.clone().enumerate() {
+                for s in 0..QUAD {
                     let row = q % quads * QUAD + s;
                     let slot = (self.blocks.start + q / quads) * slots + row;
+                    let logit = &mut cell[place(queries.len(), at, s)];
                     if row >= slots || slot >= visible(i) {
                         *logit = f32::NEG_INFINITY;
                     } else if let Some(bias) = query.bias {

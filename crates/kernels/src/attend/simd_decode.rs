@@ -1,14 +1,12 @@
 //! Weighted sums of stored values for a few queries.
 
 use crate::format::Format;
-use crate::simd_cells::{Ahead, CELL, QUAD, Rows, known, quad_rows};
+use crate::simd_cells::{Ahead, CELL, Next, QUAD, QUERIES, Rows, STREAMS, known, place, some_rows};
 use crate::simd_vector::Vector;
 use std::hint::black_box;
 
 /// `out_i = out_i · factor_i + Σ_s weight_(i, s) · v_s` for the `Q` padded rows `out` (`[Q][stride]`) and the rows of some blocks. `cells` holds
 /// the weights times the scales of the rows, `cells_per_block` cells for each block; `factors` is a cell. `ahead` is what will be read next.
-///
-/// Rows are read in order, whole and a few together, as their processor expects it; what stays in registers are their weights, not the sums.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn add_weighted<V: Vector, F: Format, const Q: usize, const DIM: usize>(
@@ -23,106 +21,214 @@ pub(super) fn add_weighted<V: Vector, F: Format, const Q: usize, const DIM: usiz
 ) {
     let dim = known::<DIM>(dim);
     let row_bytes = F::row_bytes(dim);
-    for (i, out) in out.chunks_exact_mut(stride).take(Q).enumerate() {
-        let factor = V::splat(factors[i * QUAD]);
-        out.chunks_exact_mut(V::LANES).for_each(|out| V::load(out).mul(factor).store(out));
+    // Mostly the maxima stay what they were.
+    if (0..Q).any(|i| factors[place(Q, i, 0)] != 1.0) {
+        for (i, out) in out.chunks_exact_mut(stride).take(Q).enumerate() {
+            let factor = V::splat(factors[place(Q, i, 0)]);
+            out.chunks_exact_mut(V::LANES).for_each(|out| V::load(out).mul(factor).store(out));
+        }
     }
+    let cells = cells.as_chunks::<CELL>().0;
     for (block, rows) in values.iter().enumerate() {
-        let cells = &cells[block * cells_per_block * CELL..];
         let slots = rows.len() / row_bytes;
-        for (quad, cell) in cells.as_chunks::<CELL>().0[..slots.div_ceil(QUAD)].iter().enumerate() {
-            // What stands for no slot has no weight.
-            let rows = quad_rows(rows, row_bytes, slots, quad);
-            if V::REGISTERS >= 32 {
-                add_rows::<V, F, Q, DIM, 1>(cell, rows, ahead, dim, out, stride);
-            } else {
-                add_rows::<V, F, Q, DIM, 2>(cell, rows, ahead, dim, out, stride);
+        let cells = &cells[block * cells_per_block..][..slots.div_ceil(QUAD)];
+        if V::REGISTERS >= 32 {
+            for (quad, cell) in cells.iter().enumerate() {
+                // What stands for no slot has no weight.
+                let rows = some_rows(rows, row_bytes, slots, quad * QUAD);
+                add_rows::<V, F, Q, DIM>(cell, rows, ahead.next(row_bytes), dim, out, stride);
             }
-            ahead.at += row_bytes;
+        } else if Q == QUERIES {
+            add_block::<V, F, Q, DIM, 2>(cells, rows, ahead, dim, out, stride);
+        } else {
+            add_block::<V, F, Q, DIM, 4>(cells, rows, ahead, dim, out, stride);
         }
     }
 }
 
-/// The same for a quad, without factors, `C` vectors of columns at a time.
+/// The same for a quad, without factors. Rows are read in order, whole and a few together, as their processor expects it; what stays in registers
+/// are their weights, not the sums.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn add_rows<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usize>(
+fn add_rows<V: Vector, F: Format, const Q: usize, const DIM: usize>(
     cell: &[f32; CELL],
     rows: [&[u8]; QUAD],
-    ahead: &Ahead<'_>,
+    next: Next<'_, QUAD>,
     dim: usize,
     out: &mut [f32],
     stride: usize,
 ) {
     let rows = Rows::<F, QUAD, DIM>::new(rows, dim);
-    assert!(out.len() >= (Q - 1) * stride + dim.next_multiple_of(C * V::LANES));
+    assert!(out.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
     // Else the compiler keeps a copy of all sums on the stack from quad to quad, and stores each twice.
     let out = black_box(out);
-    // In 32 registers there is room for the weights too.
     let mut weights = [[V::splat(0.0); QUAD]; Q];
-    if V::REGISTERS >= 32 {
-        for i in 0..Q {
-            for s in 0..QUAD {
-                weights[i][s] = V::splat(cell[i * QUAD + s]);
-            }
+    for i in 0..Q {
+        for s in 0..QUAD {
+            weights[i][s] = V::splat(cell[place(Q, i, s)]);
         }
     }
     if DIM > 0 {
         for line in rows.lines() {
-            ahead.ask(0..QUAD, line);
-            for first in rows.vectors::<V>(line).step_by(C) {
-                add_vectors::<V, F, Q, DIM, C, true>(cell, &weights, rows, first, out, stride);
+            next.ask(line);
+            for c in rows.vectors::<V>(line) {
+                add_vector::<V, F, Q, DIM, true>(&weights, rows, c, out, stride);
             }
         }
     } else {
         // As for the products of keys.
-        rows.lines().for_each(|line| ahead.ask(0..QUAD, line));
-        let whole = dim / V::LANES / C * C;
-        for first in (0..whole).step_by(C) {
-            add_vectors::<V, F, Q, DIM, C, true>(cell, &weights, rows, first, out, stride);
+        rows.lines().for_each(|line| next.ask(line));
+        let whole = dim / V::LANES;
+        for c in 0..whole {
+            add_vector::<V, F, Q, DIM, true>(&weights, rows, c, out, stride);
         }
-        for first in (whole..dim.div_ceil(V::LANES)).step_by(C) {
-            add_vectors::<V, F, Q, DIM, C, false>(cell, &weights, rows, first, out, stride);
+        if whole * V::LANES < dim {
+            add_vector::<V, F, Q, DIM, false>(&weights, rows, whole, out, stride);
         }
     }
 }
 
-/// The same for the vectors from `first` on. `weights` are those of the cell if they are in registers.
+/// The same for vector `c`.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
-fn add_vectors<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usize, const WHOLE: bool>(
-    cell: &[f32; CELL],
+fn add_vector<V: Vector, F: Format, const Q: usize, const DIM: usize, const WHOLE: bool>(
     weights: &[[V; QUAD]; Q],
     rows: Rows<'_, F, QUAD, DIM>,
+    c: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let mut sums = [V::splat(0.0); Q];
+    for i in 0..Q {
+        // SAFETY: the caller saw that the sums are padded to whole vectors.
+        sums[i] = V::load(unsafe { out.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
+    }
+    for s in 0..QUAD {
+        // SAFETY: the caller says whether it is whole.
+        let loaded: V = unsafe { rows.load::<V, WHOLE>(s, c) };
+        for i in 0..Q {
+            sums[i] = weights[i][s].mul_add(loaded, sums[i]);
+        }
+    }
+    for i in 0..Q {
+        // SAFETY: as above.
+        sums[i].store(unsafe { out.get_unchecked_mut(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
+    }
+}
+
+/// The same for a block where there are 16 registers. The weights do not fit them, and to load and store the sums for every quad took a tenth longer,
+/// a third where another thread had the same core: no product can be computed in place of a store. So `C` vectors of sums stay in registers for the whole block.
+#[inline(always)]
+fn add_block<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usize>(
+    cells: &[[f32; CELL]],
+    rows: &[u8],
+    ahead: &mut Ahead<'_>,
+    dim: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    assert!(out.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
+    // What a group of vectors asks for is as much of each stream as it reads of a row of each quad.
+    let per_group = cells.len().div_ceil(STREAMS) * QUAD * C * V::LANES * F::BYTES;
+    let asked = ahead.rows / STREAMS * F::row_bytes(dim);
+    let whole = dim / V::LANES / C * C;
+    for first in (0..whole).step_by(C) {
+        let asked = asked + first / C * per_group;
+        add_columns::<V, F, Q, C, true>(cells, rows, ahead, asked, dim, first, out, stride);
+    }
+    let rest = |c: usize| asked + whole / C * per_group + (c - whole) * per_group / C;
+    for c in whole..dim / V::LANES {
+        add_columns::<V, F, Q, 1, true>(cells, rows, ahead, rest(c), dim, c, out, stride);
+    }
+    if !dim.is_multiple_of(V::LANES) {
+        let c = dim / V::LANES;
+        add_columns::<V, F, Q, 1, false>(cells, rows, ahead, rest(c), dim, c, out, stride);
+    }
+    ahead.rows += cells.len() * QUAD;
+}
+
+/// The same for the `C` vectors from `first` on.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn add_columns<V: Vector, F: Format, const Q: usize, const C: usize, const WHOLE: bool>(
+    cells: &[[f32; CELL]],
+    rows: &[u8],
+    ahead: &Ahead<'_>,
+    asked: usize,
+    dim: usize,
     first: usize,
     out: &mut [f32],
     stride: usize,
 ) {
-    let at = |i: usize, c: usize| i * stride + (first + c) * V::LANES;
+    let row_bytes = F::row_bytes(dim);
     let mut sums = [[V::splat(0.0); C]; Q];
     for i in 0..Q {
         for c in 0..C {
-            // SAFETY: the caller saw that the sums are padded to whole vectors, and pairs of them.
-            sums[i][c] = V::load(unsafe { out.get_unchecked(at(i, c)..at(i, c) + V::LANES) });
+            let at = i * stride + (first + c) * V::LANES;
+            // SAFETY: the caller saw that the sums are padded to whole vectors.
+            sums[i][c] = V::load(unsafe { out.get_unchecked(at..at + V::LANES) });
         }
     }
-    for s in 0..QUAD {
-        let mut loaded = [V::splat(0.0); C];
-        for c in 0..C {
-            // SAFETY: the caller says whether they are whole.
-            loaded[c] = unsafe { rows.load::<V, WHOLE>(s, first + c) };
+    let quads = rows.chunks_exact(QUAD * row_bytes);
+    let last = quads.remainder();
+    for (quad, (cell, rows)) in cells.iter().zip(quads).enumerate() {
+        let bytes = QUAD * C * V::LANES * F::BYTES;
+        ahead.ask(quad % STREAMS, asked + quad / STREAMS * bytes, bytes);
+        for s in 0..QUAD {
+            add_row::<V, F, Q, C, WHOLE>(cell, s, &rows[s * row_bytes..][..row_bytes], dim, first, &mut sums);
         }
-        for i in 0..Q {
-            let weight = if V::REGISTERS >= 32 { weights[i][s] } else { V::splat(cell[i * QUAD + s]) };
-            for c in 0..C {
-                sums[i][c] = weight.mul_add(loaded[c], sums[i][c]);
-            }
-        }
+    }
+    for (s, row) in last.chunks_exact(row_bytes).enumerate() {
+        add_row::<V, F, Q, C, WHOLE>(&cells[cells.len() - 1], s, row, dim, first, &mut sums);
     }
     for i in 0..Q {
         for c in 0..C {
+            let at = i * stride + (first + c) * V::LANES;
             // SAFETY: as above.
-            sums[i][c].store(unsafe { out.get_unchecked_mut(at(i, c)..at(i, c) + V::LANES) });
+            sums[i][c].store(unsafe { out.get_unchecked_mut(at..at + V::LANES) });
+        }
+    }
+}
+
+/// The same for a row, which is that of slot `s` of a cell.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+fn add_row<V: Vector, F: Format, const Q: usize, const C: usize, const WHOLE: bool>(
+    cell: &[f32; CELL],
+    s: usize,
+    row: &[u8],
+    dim: usize,
+    first: usize,
+    sums: &mut [[V; C]; Q],
+) {
+    let row = Rows::<F, 1, 0>::new([row], dim);
+    let weight = |i: usize| V::splat(cell[place(Q, i, s)]);
+    // SAFETY: the caller says whether it is whole.
+    let value = |c: usize| -> V { unsafe { row.load::<V, WHOLE>(0, first + c) } };
+    // As for the products of keys, the fewer stay in registers.
+    if C < Q {
+        let mut values = [V::splat(0.0); C];
+        for c in 0..C {
+            values[c] = value(c);
+        }
+        for i in 0..Q {
+            let weight = weight(i);
+            for c in 0..C {
+                sums[i][c] = weight.mul_add(values[c], sums[i][c]);
+            }
+        }
+    } else {
+        let mut weights = [V::splat(0.0); Q];
+        for i in 0..Q {
+            weights[i] = weight(i);
+        }
+        for c in 0..C {
+            let value = value(c);
+            let products: [V; Q] = V::settled(std::array::from_fn(|i| weights[i].mul_add(value, sums[i][c])));
+            for i in 0..Q {
+                sums[i][c] = products[i];
+            }
         }
     }
 }
