@@ -1,8 +1,8 @@
 //! Logits of a few queries over stored rows: what decode attention is made of.
 //!
 //! Those of [`QUAD`] consecutive slots of a block lie together for [`QUERIES`] queries, in the order of [`place`]: a *cell*. A cell is one
-//! vector of AVX-512, two of AVX2, four of NEON. Softmax runs over cells whatever the vector is, and adding up the lanes of
-//! `QUERIES × QUAD` sums is one transposition.
+//! vector of AVX-512, two of AVX2, four of NEON. Softmax runs over cells whatever the vector is, and the lanes of four sums are added up by
+//! transpositions (sixteen at once with AVX-512).
 
 use crate::format::Format;
 use crate::simd_vector::{Vector, prefetch};
@@ -12,10 +12,10 @@ use std::ops::Range;
 /// Queries that are worked on together: each stored number is converted once for all of them.
 pub(crate) const QUERIES: usize = 4;
 
-/// Slots that are worked on together.
+/// Slots of a cell.
 pub(crate) const QUAD: usize = 4;
 
-/// Slots that are worked on together where sixteen sums do not fit the registers.
+/// Rows whose products with four queries are found together where sixteen sums do not fit the registers.
 const TRIPLE: usize = 3;
 
 /// Numbers of a cell.
@@ -31,8 +31,7 @@ pub(crate) const fn place(queries: usize, i: usize, s: usize) -> usize {
 /// Places that are asked for in turn. Of one alone a thread reads slower, because the processor's own prefetching stops at page borders.
 pub(crate) const STREAMS: usize = QUAD;
 
-/// What will be read next. For each quad that is read, a row of each stream is asked for.
-#[derive(Clone, Copy, Default)]
+/// What will be read next. For each row that is read one is asked for, of the streams in turn.
 pub(crate) struct Ahead<'a> {
     pub streams: [&'a [u8]; STREAMS],
     /// Rows that have been asked for.
@@ -46,10 +45,13 @@ impl<'a> Ahead<'a> {
     #[inline(always)]
     pub fn next<const S: usize>(&mut self, row_bytes: usize) -> Next<'a, S> {
         let rows = std::array::from_fn(|s| {
-            // Quads take one of each stream, which is known when this is compiled.
-            let row = if S == STREAMS { self.rows / STREAMS * STREAMS + s } else { self.rows + s };
-            let stream = if S == STREAMS { s } else { row % STREAMS };
-            (self.streams[stream], row / STREAMS * row_bytes)
+            if S == STREAMS {
+                // One of each, known when this is compiled.
+                (self.streams[s], self.rows / STREAMS * row_bytes)
+            } else {
+                let row = self.rows + s;
+                (self.streams[row % STREAMS], row / STREAMS * row_bytes)
+            }
         });
         self.rows += S;
         Next { rows, first: self.first }
@@ -85,7 +87,7 @@ fn ask(stream: &[u8], at: usize, first: bool) {
     if first { prefetch::<true>(stream, at) } else { prefetch::<false>(stream, at) }
 }
 
-/// Some rows of a quad, all of one length.
+/// Some rows of a block, all of one length.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a, F, const S: usize, const DIM: usize> {
     rows: [&'a [u8]; S],
@@ -160,8 +162,8 @@ pub(crate) fn quad_dots<V: Vector, F: Format, const Q: usize, const DIM: usize>(
             }
         }
     } else {
-        // Sixteen sums do not fit 16 registers; twelve do, with three rows and a query. (Eight would wait for each other: they take an eighth
-        // longer, and a sixth where something else runs on the same core.)
+        // Sixteen sums do not fit 16 registers; twelve do, with three rows and a query. (Eight would wait for themselves: they take a tenth
+        // longer, and a sixth where another thread has the same core.)
         for first in (0..slots).step_by(TRIPLE) {
             let rows = some_rows(keys, row_bytes, slots, first);
             let sums = dots::<V, F, Q, TRIPLE, DIM>(q, stride, rows, dim, ahead.next(row_bytes));

@@ -75,8 +75,8 @@ pub trait Vector: Copy {
         }
     }
 
-    /// The same numbers. Where a loop needs all registers, it tells the compiler to have the first three in some before it loads what follows:
-    /// it would load ahead, as if registers were never short, and keep a sum in memory to have one for that.
+    /// The same numbers. Where a loop needs all registers, it makes the compiler hold the first three in registers before it loads what follows. Else
+    /// the compiler loads ahead as if registers were never short, and keeps a sum in memory to make room.
     #[inline(always)]
     fn settled<const N: usize>(vectors: [Self; N]) -> [Self; N] {
         vectors
@@ -345,7 +345,8 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx")]
     fn settle([F32x8(mut a), F32x8(mut b), F32x8(mut c)]: [F32x8; 3]) -> [F32x8; 3] {
-        // SAFETY: there is no instruction in it. That it may read and write memory, as far as the compiler knows, is what keeps loads behind it.
+        // As far as the compiler knows it writes memory, which keeps loads behind it.
+        // SAFETY: there is no instruction in it.
         unsafe {
             asm!("/* {0} {1} {2} */", inout(ymm_reg) a, inout(ymm_reg) b, inout(ymm_reg) c, options(nostack, preserves_flags));
         }

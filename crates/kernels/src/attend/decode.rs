@@ -194,7 +194,7 @@ impl<'a> Tile<'a> {
         for (block, cells) in self.blocks.clone().zip(cells.chunks_exact_mut(block_cells)) {
             quad_dots::<V, F, Q, DIM>(chunk.q, stride, self.rows::<F>(block, dim, 0), dim, &mut ahead, cells);
         }
-        self.adjust(query, group, queries, cells);
+        self.adjust::<Q>(query, group, queries, cells);
         let mut factors = [0.0; CELL];
         softmax::<V, Q>(cells, chunk.max, chunk.denominator, &mut factors);
         keep(cells, &factors);
@@ -245,7 +245,7 @@ impl<'a> Tile<'a> {
 
     /// Adds the bias and hides what a query does not see: later slots, and cells that stand for no slot.
     #[inline(always)]
-    fn adjust(&self, query: &HeadQuery<'_>, group: usize, queries: Range<usize>, cells: &mut [f32]) {
+    fn adjust<const Q: usize>(&self, query: &HeadQuery<'_>, group: usize, queries: Range<usize>, cells: &mut [f32]) {
         let slots = self.view.layout.slots;
         let visible = |i: usize| self.view.len - query.rows + i / group + 1;
         let all_visible = visible(queries.start) >= self.blocks.end * slots;
@@ -258,7 +258,7 @@ impl<'a> Tile<'a> {
                 for s in 0..QUAD {
                     let row = q % quads * QUAD + s;
                     let slot = (self.blocks.start + q / quads) * slots + row;
-                    let logit = &mut cell[place(queries.len(), at, s)];
+                    let logit = &mut cell[place(Q, at, s)];
                     if row >= slots || slot >= visible(i) {
                         *logit = f32::NEG_INFINITY;
                     } else if let Some(bias) = query.bias {

@@ -39,14 +39,14 @@ pub(super) fn add_weighted<V: Vector, F: Format, const Q: usize, const DIM: usiz
                 add_rows::<V, F, Q, DIM>(cell, rows, ahead.next(row_bytes), dim, out, stride);
             }
         } else if Q == QUERIES {
-            add_block::<V, F, Q, DIM, 2>(cells, rows, ahead, dim, out, stride);
+            add_block::<V, F, Q, 2>(cells, rows, ahead, dim, out, stride);
         } else {
-            add_block::<V, F, Q, DIM, 4>(cells, rows, ahead, dim, out, stride);
+            add_block::<V, F, Q, 4>(cells, rows, ahead, dim, out, stride);
         }
     }
 }
 
-/// The same for a quad, without factors. Rows are read in order, whole and a few together, as their processor expects it; what stays in registers
+/// The same for a quad, without factors. Rows are read in order, whole and a few together, as processors expect it; what stays in registers
 /// are their weights, not the sums.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
@@ -116,10 +116,10 @@ fn add_vector<V: Vector, F: Format, const Q: usize, const DIM: usize, const WHOL
     }
 }
 
-/// The same for a block where there are 16 registers. The weights do not fit them, and to load and store the sums for every quad took a tenth longer,
-/// a third where another thread had the same core: no product can be computed in place of a store. So `C` vectors of sums stay in registers for the whole block.
+/// The same for a block where there are 16 registers. The weights do not fit them, and loading and storing the sums for every quad took a tenth longer
+/// (a third where another thread had the same core). So `C` vectors of each query's sums stay in registers for the whole block.
 #[inline(always)]
-fn add_block<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: usize>(
+fn add_block<V: Vector, F: Format, const Q: usize, const C: usize>(
     cells: &[[f32; CELL]],
     rows: &[u8],
     ahead: &mut Ahead<'_>,
@@ -128,26 +128,24 @@ fn add_block<V: Vector, F: Format, const Q: usize, const DIM: usize, const C: us
     stride: usize,
 ) {
     assert!(out.len() >= (Q - 1) * stride + dim.next_multiple_of(V::LANES));
-    // What a group of vectors asks for is as much of each stream as it reads of a row of each quad.
-    let per_group = cells.len().div_ceil(STREAMS) * QUAD * C * V::LANES * F::BYTES;
-    let asked = ahead.rows / STREAMS * F::row_bytes(dim);
     let whole = dim / V::LANES / C * C;
+    // Each quad of each group of vectors asks for as much as it reads, of the streams in turn.
+    let asked = ahead.rows / STREAMS * F::row_bytes(dim);
     for first in (0..whole).step_by(C) {
-        let asked = asked + first / C * per_group;
-        add_columns::<V, F, Q, C, true>(cells, rows, ahead, asked, dim, first, out, stride);
+        add_columns::<V, F, Q, C, true>(cells, rows, ahead, asked, first / C, dim, first, out, stride);
     }
-    let rest = |c: usize| asked + whole / C * per_group + (c - whole) * per_group / C;
+    let asked = asked + whole * cells.len() * QUAD * V::LANES * F::BYTES / STREAMS;
     for c in whole..dim / V::LANES {
-        add_columns::<V, F, Q, 1, true>(cells, rows, ahead, rest(c), dim, c, out, stride);
+        add_columns::<V, F, Q, 1, true>(cells, rows, ahead, asked, c - whole, dim, c, out, stride);
     }
     if !dim.is_multiple_of(V::LANES) {
         let c = dim / V::LANES;
-        add_columns::<V, F, Q, 1, false>(cells, rows, ahead, rest(c), dim, c, out, stride);
+        add_columns::<V, F, Q, 1, false>(cells, rows, ahead, asked, c - whole, dim, c, out, stride);
     }
     ahead.rows += cells.len() * QUAD;
 }
 
-/// The same for the `C` vectors from `first` on.
+/// The same for the `C` vectors from `first` on, which are number `group` of those that ask for what comes from `asked` on.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 #[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
@@ -156,6 +154,7 @@ fn add_columns<V: Vector, F: Format, const Q: usize, const C: usize, const WHOLE
     rows: &[u8],
     ahead: &Ahead<'_>,
     asked: usize,
+    group: usize,
     dim: usize,
     first: usize,
     out: &mut [f32],
@@ -174,7 +173,8 @@ fn add_columns<V: Vector, F: Format, const Q: usize, const C: usize, const WHOLE
     let last = quads.remainder();
     for (quad, (cell, rows)) in cells.iter().zip(quads).enumerate() {
         let bytes = QUAD * C * V::LANES * F::BYTES;
-        ahead.ask(quad % STREAMS, asked + quad / STREAMS * bytes, bytes);
+        let turn = group * cells.len() + quad;
+        ahead.ask(turn % STREAMS, asked + turn / STREAMS * bytes, bytes);
         for s in 0..QUAD {
             add_row::<V, F, Q, C, WHOLE>(cell, s, &rows[s * row_bytes..][..row_bytes], dim, first, &mut sums);
         }
