@@ -250,7 +250,6 @@ fn dots<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize>(
 
 /// The products of vector `c`.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 fn add_products<V: Vector, F: Format, const Q: usize, const S: usize, const DIM: usize, const WHOLE: bool>(
     sums: &mut [[V; S]; Q],
     q: &[f32],
@@ -263,26 +262,36 @@ fn add_products<V: Vector, F: Format, const Q: usize, const S: usize, const DIM:
         |i: usize| V::load(unsafe { q.get_unchecked(i * stride + c * V::LANES..i * stride + (c + 1) * V::LANES) });
     // SAFETY: the caller says whether it is whole.
     let row = |s: usize| -> V { unsafe { rows.load::<V, WHOLE>(s, c) } };
-    // The fewer of the two stay in registers, of the others one at a time.
-    if S < Q {
-        let mut loaded = [V::splat(0.0); S];
-        for s in 0..S {
-            loaded[s] = row(s);
+    add_outer(sums, query, row);
+}
+
+/// `sums[m][n] += left(m) · right(n)`. The fewer of the two stay in registers, of the others one at a time.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
+pub(crate) fn add_outer<V: Vector, const M: usize, const N: usize>(
+    sums: &mut [[V; N]; M],
+    left: impl Fn(usize) -> V,
+    right: impl Fn(usize) -> V,
+) {
+    if N < M {
+        let mut rights = [V::splat(0.0); N];
+        for n in 0..N {
+            rights[n] = right(n);
         }
-        for i in 0..Q {
-            let factor = query(i);
-            sums[i] = V::settled(std::array::from_fn(|s| factor.mul_add(loaded[s], sums[i][s])));
+        for m in 0..M {
+            let left = left(m);
+            sums[m] = V::settled(std::array::from_fn(|n| left.mul_add(rights[n], sums[m][n])));
         }
     } else {
-        let mut factors = [V::splat(0.0); Q];
-        for i in 0..Q {
-            factors[i] = query(i);
+        let mut lefts = [V::splat(0.0); M];
+        for m in 0..M {
+            lefts[m] = left(m);
         }
-        for s in 0..S {
-            let loaded = row(s);
-            let products: [V; Q] = V::settled(std::array::from_fn(|i| factors[i].mul_add(loaded, sums[i][s])));
-            for i in 0..Q {
-                sums[i][s] = products[i];
+        for n in 0..N {
+            let right = right(n);
+            let products: [V; M] = V::settled(std::array::from_fn(|m| lefts[m].mul_add(right, sums[m][n])));
+            for m in 0..M {
+                sums[m][n] = products[m];
             }
         }
     }

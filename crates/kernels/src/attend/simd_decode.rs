@@ -1,7 +1,7 @@
 //! Weighted sums of stored values for a few queries.
 
 use crate::format::Format;
-use crate::simd_cells::{Ahead, CELL, Next, QUAD, QUERIES, Rows, STREAMS, known, place, some_rows};
+use crate::simd_cells::{Ahead, CELL, Next, QUAD, QUERIES, Rows, STREAMS, add_outer, known, place, some_rows};
 use crate::simd_vector::Vector;
 use std::hint::black_box;
 
@@ -193,7 +193,6 @@ fn add_columns<V: Vector, F: Format, const Q: usize, const C: usize, const WHOLE
 
 /// The same for a row, which is that of slot `s` of a cell.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "with iterators the compiler keeps sums in memory")]
 fn add_row<V: Vector, F: Format, const Q: usize, const C: usize, const WHOLE: bool>(
     cell: &[f32; CELL],
     s: usize,
@@ -206,29 +205,5 @@ fn add_row<V: Vector, F: Format, const Q: usize, const C: usize, const WHOLE: bo
     let weight = |i: usize| V::splat(cell[place(Q, i, s)]);
     // SAFETY: the caller says whether it is whole.
     let value = |c: usize| -> V { unsafe { row.load::<V, WHOLE>(0, first + c) } };
-    // As for the products of keys, the fewer stay in registers.
-    if C < Q {
-        let mut values = [V::splat(0.0); C];
-        for c in 0..C {
-            values[c] = value(c);
-        }
-        for i in 0..Q {
-            let weight = weight(i);
-            for c in 0..C {
-                sums[i][c] = weight.mul_add(values[c], sums[i][c]);
-            }
-        }
-    } else {
-        let mut weights = [V::splat(0.0); Q];
-        for i in 0..Q {
-            weights[i] = weight(i);
-        }
-        for c in 0..C {
-            let value = value(c);
-            let products: [V; Q] = V::settled(std::array::from_fn(|i| weights[i].mul_add(value, sums[i][c])));
-            for i in 0..Q {
-                sums[i][c] = products[i];
-            }
-        }
-    }
+    add_outer(sums, weight, value);
 }
